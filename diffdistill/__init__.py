@@ -1,0 +1,3 @@
+"""diffdistill: distil text-to-image diffusion models into smaller and faster students."""
+
+__version__ = "0.1.0"
