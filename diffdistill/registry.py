@@ -12,10 +12,7 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
     return Registry(name, parent=parent, scope="diffdistill", locations=[f"diffdistill.{place}" for place in locations])
 
 
-MODELS = _child("model", mmengine_registry.MODELS, "distiller")
-FAMILIES = _child("family", mmengine_registry.MODELS, "families")
-METHODS = _child("method", mmengine_registry.MODELS, "methods")
-LOSSES = _child("loss", mmengine_registry.MODELS, "losses")
+MODELS = _child("model", mmengine_registry.MODELS, "distiller", "families", "methods", "losses")
 DATASETS = _child("dataset", mmengine_registry.DATASETS, "datasets")
 TRANSFORMS = _child("transform", mmengine_registry.TRANSFORMS, "datasets")
 HOOKS = _child("hook", mmengine_registry.HOOKS, "hooks")
