@@ -1,0 +1,47 @@
+"""Fixtures of the whole suite: tiny pipelines and pictures on disk, no network, one thread."""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+# All four are read when the libraries are imported, so they come first. A default thread pool on contended cores makes
+# the first forward pass a hundred times slower.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="diffdistill-tests-")
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
+sys.path.insert(0, str(Path(__file__).parent))  # for `import tiny`
+
+import pytest
+import tiny
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl(tmp_path_factory) -> Path:
+    """Folder of a `StableDiffusionXLPipeline` with SDXL's true topology, 32-pixel pictures, epsilon prediction."""
+    return tiny.write_sdxl(tmp_path_factory.mktemp("pipelines") / "sdxl")
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory) -> Path:
+    """Folder of a `StableDiffusionPipeline` with SD 1.x's true topology, 32-pixel pictures, epsilon prediction."""
+    return tiny.write_sd(tmp_path_factory.mktemp("pipelines") / "sd")
+
+
+@pytest.fixture(scope="session")
+def tiny_sd_v(tmp_path_factory) -> Path:
+    """Folder of a `StableDiffusionPipeline` with SD 2.x's true topology, 32-pixel pictures, v prediction."""
+    return tiny.write_sd_v(tmp_path_factory.mktemp("pipelines") / "sd_v")
+
+
+@pytest.fixture(scope="session")
+def captioned_folder(tmp_path_factory) -> Path:
+    """Folder of twelve captioned pictures of different sizes and kinds with `metadata.csv` (file_name, text, score)."""
+    return tiny.write_captioned_folder(tmp_path_factory.mktemp("data") / "captioned")
