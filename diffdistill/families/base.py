@@ -1,0 +1,111 @@
+"""What all families share: checking, loading and assembling a diffusers pipeline around a denoiser."""
+
+import copy
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffdistill.errors import InputError
+from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.noise import NoiseSchedule
+
+
+class Family:
+    """A kind of diffusers text-to-image pipeline.
+
+    A family keeps no weights: it knows how to load a pipeline, turn a batch into latents and conditioning, and put another
+    denoiser in. Building it reads only small config files.
+
+    Args:
+        checkpoint: a diffusers folder, a hub name, or a pipeline of this package (`diffdistill::sdxl_shapes`).
+        vae: a VAE checkpoint of its own, instead of the pipeline's.
+        variant: which files of the checkpoint to take, e.g. "fp16".
+    """
+
+    pipeline_class: type
+    denoiser_class: type = diffusers.UNet2DConditionModel
+    denoiser_name = "unet"
+    models: tuple[str, ...]  # the other models of the pipeline
+    load_options: dict = {}  # for `from_pretrained`: leaves out what neither training nor sampling needs
+
+    def __init__(self, checkpoint: str, vae: str | None = None, variant: str | None = None):
+        self.checkpoint = Checkpoint(checkpoint, "model.teacher.checkpoint")
+        self.vae = vae and Checkpoint(vae, "model.teacher.vae")
+        self.variant = variant
+        index = self.checkpoint.read_json("model_index.json")
+        missing = [name for name in (self.denoiser_name, *self.models) if name not in index]
+        if missing:
+            raise InputError(
+                f"model.teacher.checkpoint={checkpoint}: a {index.get('_class_name')} without {', '.join(missing)};"
+                f" model.teacher.type {type(self).__name__} needs a {self.pipeline_class.__name__}"
+            )
+        self.checkpoint.check_components([name for name in (self.denoiser_name, *self.models) if not (vae and name == "vae")])
+        if self.vae:
+            self.vae.check_components([""])
+        self.denoiser_config = self.checkpoint.read_json(f"{self.denoiser_name}/config.json")
+        scheduler = self.checkpoint.read_json("scheduler/scheduler_config.json")
+        # Any diffusers scheduler computes the betas of its config; the training one is always DDPM's.
+        self.noise_schedule = NoiseSchedule.from_scheduler(diffusers.DDPMScheduler.from_config(scheduler))
+
+    def load(self, dtype: torch.dtype) -> diffusers.DiffusionPipeline:
+        """The pipeline without its denoiser, in eval mode, frozen, in `dtype`."""
+        options = {} if self.vae is None else {"vae": self.load_vae()}
+        pipeline = self.checkpoint.load(
+            self.pipeline_class.from_pretrained,
+            **{self.denoiser_name: None},
+            **options,
+            **self.load_options,
+            torch_dtype=dtype,
+            variant=self.variant,
+        )
+        for model in pipeline.components.values():
+            if isinstance(model, nn.Module):
+                model.requires_grad_(False).eval().to(dtype)
+        if dtype == torch.float16 and pipeline.vae.config.force_upcast:
+            pipeline.vae.float()  # such a VAE overflows in fp16, as its config says
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def load_vae(self) -> diffusers.AutoencoderKL:
+        return self.vae.load(diffusers.AutoencoderKL.from_pretrained, torch_dtype=torch.float32)
+
+    def load_denoiser(self) -> nn.Module:
+        """The teacher's denoiser in fp32: the student's first weights are copied from it before it is cast."""
+        return self.checkpoint.load(
+            self.denoiser_class.from_pretrained, subfolder=self.denoiser_name, torch_dtype=torch.float32, variant=self.variant
+        )
+
+    def load_student(self, checkpoint: Checkpoint) -> nn.Module:
+        """A pretrained student's denoiser in fp32, from a pipeline or from the folder of the denoiser alone."""
+        alone = checkpoint.is_folder and not Path(checkpoint.path, self.denoiser_name).is_dir()
+        subfolder = None if alone else self.denoiser_name
+        return checkpoint.load(self.denoiser_class.from_pretrained, subfolder=subfolder, torch_dtype=torch.float32)
+
+    def assemble(self, pipeline: diffusers.DiffusionPipeline, denoiser: nn.Module) -> diffusers.DiffusionPipeline:
+        """A pipeline of the same parts around `denoiser`."""
+        whole = copy.copy(pipeline)
+        whole.register_modules(**{self.denoiser_name: denoiser})
+        return whole
+
+    @torch.no_grad()
+    def encode_pictures(self, pipeline: diffusers.DiffusionPipeline, pictures: Tensor) -> Tensor:
+        """Scaled latents in fp32 of pictures (B, 3, H, W) in [-1, 1], sampled from the VAE's posterior."""
+        vae = pipeline.vae
+        latents = vae.encode(pictures.to(vae.dtype)).latent_dist.sample()
+        return latents.float() * vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, pipeline: diffusers.DiffusionPipeline, latents: Tensor) -> np.ndarray:
+        """Pictures (B, H, W, 3), uint8, of scaled latents, decoded in the VAE's own dtype."""
+        vae = pipeline.vae
+        pictures = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+        unit = pipeline.image_processor.postprocess(pictures.float(), output_type="np")
+        return (unit * 255).round().astype(np.uint8)
+
+    @torch.no_grad()
+    def encode_captions(self, pipeline: diffusers.DiffusionPipeline, batch: dict) -> dict:
+        """The denoiser's conditioning: the keyword arguments it takes beside noisy latents and timesteps."""
+        raise NotImplementedError

@@ -1,0 +1,101 @@
+"""Where a pipeline's files are: a folder, a hub name, or a pipeline shipped inside the package (`diffdistill::sdxl_shapes`)."""
+
+import json
+from pathlib import Path
+
+import diffusers
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+
+from diffdistill.errors import InputError
+
+ASSETS = Path(__file__).parent.parent / "assets"
+PACKAGED = "diffdistill::"
+
+
+class Checkpoint:
+    """A pipeline (or one of its models) on disk or on the hub, and the config key that names it.
+
+    Raises InputError, naming `key`, for a folder that does not exist or is not a pipeline, and for files that are missing,
+    cut short, or out of reach.
+    """
+
+    def __init__(self, name: str, key: str):
+        self.key, self.name = key, str(name)
+        if self.name.startswith(PACKAGED):
+            self.path = str(ASSETS / self.name.removeprefix(PACKAGED))
+            if not Path(self.path).is_dir():
+                raise InputError(f"{key}={self.name}: no such pipeline in the package; it has {', '.join(packaged_pipelines())}")
+        else:
+            self.path = str(Path(self.name).expanduser())
+
+    @property
+    def is_folder(self) -> bool:
+        return Path(self.path).is_dir()
+
+    def read_json(self, file: str) -> dict:
+        """The JSON file at `file`, relative to the checkpoint."""
+        path = Path(self.path, file) if self.is_folder else self._download(file)
+        try:
+            return json.loads(Path(path).read_text())
+        except FileNotFoundError:
+            raise InputError(f"{self.key}={self.name}: the folder has no {file}; is it a whole diffusers pipeline?") from None
+        except json.JSONDecodeError as error:
+            raise InputError(f"{self.key}={self.name}: {file} is not valid JSON ({error}); download it again") from None
+
+    def _download(self, file: str) -> str:
+        if Path(self.path).is_absolute() or self.path.startswith(".") or self.path.count("/") != 1:
+            raise InputError(f"{self.key}={self.name}: no such folder")
+        try:
+            return hf_hub_download(self.path, file)
+        except LocalEntryNotFoundError:
+            raise InputError(
+                f"{self.key}={self.name}: no such folder, and {file} cannot be fetched from the hub (no connection?);"
+                f" on a machine with a connection run `hf download {self.name} --local-dir FOLDER`, then set {self.key}=FOLDER"
+            ) from None
+        except EntryNotFoundError:
+            raise InputError(f"{self.key}={self.name}: the hub's repository has no {file}") from None
+        except (HfHubHTTPError, HFValidationError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"{self.key}={self.name}: neither a folder nor a hub repository in reach ({reason})") from None
+
+    def check_components(self, names: list[str]) -> None:
+        """Check that every model in `names` is there whole, before anything is loaded. Hub names are left to the download."""
+        if not self.is_folder:
+            return
+        for name in names:
+            check_weights(Path(self.path, name), f"{self.key}={self.name}")
+
+    def load(self, loader, **options):
+        """`loader(path, **options)`, with errors of files turned into one line."""
+        diffusers.utils.logging.disable_progress_bar()
+        try:
+            return loader(self.path, **options)
+        except (OSError, ValueError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{self.key}={self.name}: cannot be loaded: {reason[:400]}") from error
+
+
+def packaged_pipelines() -> list[str]:
+    """Names of the pipelines that ship with the package, as configs write them."""
+    return sorted(PACKAGED + folder.name for folder in ASSETS.iterdir() if (folder / "model_index.json").exists())
+
+
+def check_weights(folder: Path, where: str) -> None:
+    """Raise InputError unless `folder` holds a model's config and its weights, none of them cut short."""
+    if not (folder / "config.json").exists():
+        raise InputError(f"{where}: {folder.name}/config.json is missing; is the folder a whole diffusers pipeline?")
+    shards = list(folder.glob("*.safetensors"))
+    for index in folder.glob("*.safetensors.index.json"):
+        shards += [folder / shard for shard in set(json.loads(index.read_text())["weight_map"].values())]
+    if not shards and not list(folder.glob("*.bin")):
+        raise InputError(f"{where}: {folder.name}/ has no weights (*.safetensors); download it again")
+    for shard in shards:
+        if not shard.exists():
+            raise InputError(f"{where}: {folder.name}/{shard.name} is missing; download it again")
+        try:
+            with safe_open(shard, framework="pt"):
+                pass
+        except SafetensorError:
+            raise InputError(f"{where}: {folder.name}/{shard.name} is cut short or damaged; download it again") from None

@@ -1,0 +1,23 @@
+"""Stable Diffusion 1.x and 2.x (Rombach et al., 2022): one text encoder, the prompt as cross-attention context."""
+
+import diffusers
+import torch
+
+from diffdistill.families.base import Family
+from diffdistill.registry import MODELS
+
+
+@MODELS.register_module()
+class StableDiffusion(Family):
+    """Pipelines of diffusers' `StableDiffusionPipeline`, with epsilon or v-prediction."""
+
+    pipeline_class = diffusers.StableDiffusionPipeline
+    models = ("vae", "text_encoder")
+    load_options = dict(safety_checker=None, requires_safety_checker=False, feature_extractor=None, image_encoder=None)
+
+    @torch.no_grad()
+    def encode_captions(self, pipeline, batch: dict) -> dict:
+        prompts, _ = pipeline.encode_prompt(
+            list(batch["caption"]), pipeline.text_encoder.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        return dict(encoder_hidden_states=prompts)

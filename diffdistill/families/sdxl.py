@@ -1,0 +1,35 @@
+"""Stable Diffusion XL (Podell et al., 2023): two text encoders, a pooled embedding, and micro-conditioning on picture sizes."""
+
+import diffusers
+import torch
+
+from diffdistill.errors import InputError
+from diffdistill.families.base import Family
+from diffdistill.registry import MODELS
+
+
+@MODELS.register_module()
+class StableDiffusionXL(Family):
+    """Pipelines of diffusers' `StableDiffusionXLPipeline`.
+
+    A batch carries `time_ids` (B, 6): original height and width, crop top and left, target height and width (sec. 2.2).
+    """
+
+    pipeline_class = diffusers.StableDiffusionXLPipeline
+    models = ("vae", "text_encoder", "text_encoder_2")
+    load_options = dict(feature_extractor=None, image_encoder=None, add_watermarker=False)
+
+    @torch.no_grad()
+    def encode_captions(self, pipeline, batch: dict) -> dict:
+        if "time_ids" not in batch:
+            raise InputError("train_dataloader.dataset: StableDiffusionXL needs `time_ids` in its items; add PackInputs to the pipeline")
+        captions = list(batch["caption"])
+        device = pipeline.text_encoder_2.device
+        prompts, _, pooled, _ = pipeline.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
+        if pipeline.config.force_zeros_for_empty_prompt:
+            # The pipeline's unconditional branch is zeros, so that is what an empty caption must mean in training.
+            given = torch.tensor([bool(caption) for caption in captions], device=device)
+            prompts = torch.where(given[:, None, None], prompts, 0)
+            pooled = torch.where(given[:, None], pooled, 0)
+        # In bf16 sizes beyond 256 lose their last digits, so the ids stay in fp32.
+        return dict(encoder_hidden_states=prompts, added_cond_kwargs=dict(text_embeds=pooled, time_ids=batch["time_ids"].float()))

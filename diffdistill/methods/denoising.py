@@ -1,0 +1,19 @@
+"""Denoising, with or without a teacher: the student predicts the noise (or velocity) at a random timestep."""
+
+import torch
+from torch import Tensor
+
+from diffdistill.registry import MODELS
+from diffdistill.step import Step
+
+
+@MODELS.register_module()
+class DenoisingKD:
+    """Student and teacher see the same noisy latents at the same uniform random timestep (Kim et al., 2023, sec. 3.2)."""
+
+    def __call__(self, distiller, latents: Tensor, condition: dict) -> Step:
+        schedule = distiller.noise_schedule
+        noise = torch.randn_like(latents)
+        timesteps = torch.randint(len(schedule), latents.shape[:1], device=latents.device)
+        noisy = schedule.add_noise(latents, noise, timesteps)
+        return distiller.run(noisy, timesteps, condition, target=schedule.target(latents, noise, timesteps))

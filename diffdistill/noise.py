@@ -1,0 +1,49 @@
+"""The forward process of a diffusion model and what its denoiser is asked to predict."""
+
+import torch
+from torch import Tensor
+
+from diffdistill.errors import InputError
+
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+
+class NoiseSchedule:
+    """Variance-preserving schedule: `x_t = alpha_t x_0 + sigma_t eps` (Ho et al., 2020, eq. 4).
+
+    Built from a diffusers scheduler's `alphas_cumprod`, shape (T,): alpha_t = sqrt(alphas_cumprod[t]) and
+    sigma_t = sqrt(1 - alphas_cumprod[t]).  All arithmetic is done in fp32 at least.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor, prediction_type: str = "epsilon"):
+        if prediction_type not in PREDICTION_TYPES:
+            raise InputError(f"prediction_type {prediction_type!r} is not supported; expected one of {', '.join(PREDICTION_TYPES)}")
+        self.alphas = alphas_cumprod.double().sqrt()
+        self.sigmas = (1 - alphas_cumprod.double()).sqrt()
+        self.prediction_type = prediction_type
+
+    @classmethod
+    def from_scheduler(cls, scheduler) -> "NoiseSchedule":
+        return cls(scheduler.alphas_cumprod, scheduler.config.prediction_type)
+
+    def __len__(self) -> int:
+        return len(self.alphas)
+
+    def coefficients(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma at integer `timesteps` (B,), shaped to broadcast over `like` (B, ...)."""
+        shape = (-1, *[1] * (like.ndim - 1))
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        index = timesteps.to(self.alphas.device)
+        return tuple(values[index].to(like.device, dtype).reshape(shape) for values in (self.alphas, self.sigmas))
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Noisy latents x_t, shape of `latents`."""
+        alpha, sigma = self.coefficients(timesteps, latents)
+        return alpha * latents + sigma * noise
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the denoiser should predict: eps, or v = alpha eps - sigma x_0 (Salimans & Ho, 2022, app. D)."""
+        if self.prediction_type == "epsilon":
+            return noise
+        alpha, sigma = self.coefficients(timesteps, latents)
+        return alpha * noise - sigma * latents

@@ -1,0 +1,150 @@
+"""A student is data: which layers of its teacher it keeps (`keep`), and all that follows from that.
+
+`keep` maps patterns of `nn.ModuleList` paths of the teacher's denoiser to the indices that stay. From it come the layer map
+(student name -> teacher name), the student's diffusers config, and its first weights.
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from diffdistill.denoisers import rules_of
+from diffdistill.errors import InputError
+
+
+def path_matches(pattern: str, path: str) -> bool:
+    """Whether `path` fits `pattern`, compared part by part: `*` and `[01]` never reach across a dot."""
+    parts, globs = path.split("."), pattern.split(".")
+    return len(parts) == len(globs) and all(map(fnmatchcase, parts, globs))
+
+
+def module_lists(model: nn.Module) -> dict[str, int]:
+    """The length of every `nn.ModuleList` of `model`, by path."""
+    return {name: len(module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+
+
+class LayerMap:
+    """Which teacher layer each student layer stands for.
+
+    Args:
+        kept: for every ModuleList path of the teacher, the indices that the student keeps, in the teacher's numbering.
+    """
+
+    def __init__(self, kept: Mapping[str, Sequence[int]]):
+        self.kept = dict(kept)
+
+    def to_teacher(self, name: str) -> str:
+        """The teacher's name of the student's module or tensor `name`."""
+        parts: list[str] = []
+        for part in name.split("."):
+            indices = self.kept.get(".".join(parts)) if part.isdigit() else None
+            # A list that only the student has keeps its own numbers; the strict copy of weights refuses it later.
+            known = indices is not None and int(part) < len(indices)
+            parts.append(str(indices[int(part)]) if known else part)
+        return ".".join(parts)
+
+    def to_student(self, name: str) -> str | None:
+        """The student's name of the teacher's module or tensor `name`; None if the student dropped it."""
+        parts, renamed = [], []
+        for part in name.split("."):
+            indices = self.kept.get(".".join(parts)) if part.isdigit() else None
+            if indices is not None and int(part) not in indices:
+                return None
+            parts.append(part)
+            renamed.append(part if indices is None else str(indices.index(int(part))))
+        return ".".join(renamed)
+
+
+def resolve_keep(lengths: Mapping[str, int], keep: Mapping[str, Sequence[int] | None]) -> LayerMap:
+    """Apply keep patterns to the ModuleLists of a denoiser (`lengths`: path -> length).
+
+    Where two patterns match a list, the one that matches fewer lists wins; the order of entries means nothing. A value of None
+    drops the entry. Raises InputError for a pattern that matches nothing, an index that does not exist, or a tie that disagrees.
+    """
+    matches = {}
+    for pattern, indices in keep.items():
+        if indices is None:
+            continue
+        matches[pattern] = [path for path in lengths if path_matches(pattern, path)]
+        if not matches[pattern]:
+            near = get_close_matches(pattern, lengths, n=3, cutoff=0.0)
+            raise InputError(f"student.keep[{pattern!r}] matches no list of layers of the teacher; lists are e.g. {', '.join(near)}")
+        for path in matches[pattern]:
+            if not set(indices) <= set(range(lengths[path])) or sorted(set(indices)) != list(indices):
+                raise InputError(
+                    f"student.keep[{pattern!r}] = {list(indices)}: {path} has layers 0 to {lengths[path] - 1};"
+                    " give existing indices in rising order"
+                )
+
+    kept = {path: list(range(length)) for path, length in lengths.items()}
+    for path in lengths:
+        rivals = sorted((len(found), pattern) for pattern, found in matches.items() if path in found)
+        winners = [pattern for count, pattern in rivals if count == rivals[0][0]]
+        if len({tuple(keep[pattern]) for pattern in winners}) > 1:
+            raise InputError(f"student.keep: {' and '.join(map(repr, winners))} disagree about {path}; give it an entry of its own")
+        if winners:
+            kept[path] = list(keep[winners[0]])
+    return LayerMap(kept)
+
+
+def build(denoiser_class: type, config: Mapping) -> nn.Module:
+    """Construct from the public keys: `from_config` ignores overrides of keys listed in `_use_default_values`."""
+    return denoiser_class(**{key: value for key, value in config.items() if not key.startswith("_")})
+
+
+def build_on_meta(denoiser_class: type, config: Mapping) -> nn.Module:
+    with torch.device("meta"):
+        return build(denoiser_class, config)
+
+
+def plan_student(denoiser_class: type, config: Mapping, keep: Mapping) -> tuple[dict, LayerMap]:
+    """The student's diffusers config and layer map, without allocating a weight.
+
+    Raises InputError naming the list to blame if no diffusers config can describe a student that keeps these layers.
+    """
+    rules = rules_of(denoiser_class)
+    layers = resolve_keep(module_lists(build_on_meta(denoiser_class, config)), keep)
+    if not any(indices is not None for indices in keep.values()):
+        return dict(config), layers
+    student_config = rules.thin(config, layers.kept)
+    built = module_lists(build_on_meta(denoiser_class, student_config))
+    for path, indices in layers.kept.items():
+        name = layers.to_student(path)
+        # The outermost up and innermost down stage have no sampler of their own: the config decides, not the keep list.
+        if name is None or path.endswith("samplers"):
+            continue
+        if built.get(name, 0) != len(indices):
+            raise InputError(
+                f"student.keep: no {denoiser_class.__name__} config describes a student that keeps {indices} of {path}"
+                f" (the nearest has {built.get(name, 0)} layers there); {rules.hint}"
+            )
+    return student_config, layers
+
+
+def make_student(teacher: nn.Module, keep: Mapping, fresh: Sequence[str] = ()) -> tuple[nn.Module, LayerMap]:
+    """A student with the kept layers of `teacher` and a copy of their weights, in the teacher's dtype and on its device.
+
+    Every tensor of the student has a source of the same shape in the teacher, or its name matches a pattern in `fresh` and
+    keeps its random first value; otherwise InputError.
+    """
+    config, layers = plan_student(type(teacher), teacher.config, keep)
+    student = build(type(teacher), config) if fresh else build_on_meta(type(teacher), config)
+    source, weights = teacher.state_dict(), {}
+    for name, tensor in student.state_dict().items():
+        if any(path_matches(pattern, name) for pattern in fresh):
+            weights[name] = tensor
+            continue
+        origin = layers.to_teacher(name)
+        found = tuple(source[origin].shape) if origin in source else "nothing"
+        if found != tuple(tensor.shape):
+            raise InputError(
+                f"student.keep: {name} {tuple(tensor.shape)} has no source of its shape in the teacher"
+                f" ({origin}: {found}); keep other layers, or declare it in student.fresh"
+            )
+        weights[name] = source[origin].clone()
+    student.load_state_dict(weights, strict=True, assign=True)
+    return student, layers
+
