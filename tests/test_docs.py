@@ -1,0 +1,60 @@
+"""The documents say what is true of the files beside them."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+import diffdistill
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not any(part.startswith(".") or part in {"build", "dist"} for part in path.relative_to(ROOT).parts)
+    and (path.name == "README.md" or path.relative_to(ROOT).parts[0] != "work_dirs")
+)
+CONFIGS = {path.name for path in (ROOT / "configs").rglob("*.py")}
+TOOLS = {path.stem for path in (ROOT / "tools").glob("*.py")}
+
+
+def commands(text: str) -> list[str]:
+    """The lines of the `bash` blocks, continued lines joined."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+
+
+def test_quick_start_is_two_commands_that_train_and_test():
+    quick_start = runpy.run_path(str(ROOT / ".ci" / "readme_commands.py"))["quick_start"](README)
+    assert len(quick_start) == 2
+    train, test = quick_start
+    assert "mim train diffdistill " in train
+    assert "pytest" in test
+    assert all(command.startswith("python3 -m venv .venv && ") for command in quick_start)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_name_configs_and_tools_that_exist(page):
+    """Names in a command without a folder are looked up by mim; those with one belong to the reader, or are paths here."""
+    missing = set()
+    for command in commands(page.read_text(encoding="utf-8")):
+        missing.update(set(re.findall(r"mim (?:train|test) diffdistill ([\w.]+\.py)", command)) - CONFIGS)
+        missing.update(set(re.findall(r"mim run diffdistill (\w+)", command)) - TOOLS)
+        missing.update(
+            name for name in re.findall(r"\b(?:configs|tools)/[\w./]+\.py", command) if not (ROOT / name).exists()
+        )
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", text)
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_changelog_has_an_entry_for_this_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## .*\b{re.escape(diffdistill.__version__)}\b", changelog, re.MULTILINE)
