@@ -1,0 +1,1 @@
+"""A text-to-image world that two CPU cores can train, distil and measure, with nothing downloaded."""
