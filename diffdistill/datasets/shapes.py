@@ -1,0 +1,93 @@
+"""The shapes world as a training set and as a set of validation captions."""
+
+import torch
+from torch.utils.data import Dataset
+
+from diffdistill.errors import InputError
+from diffdistill.registry import DATASETS, TRANSFORMS
+from diffdistill.shapes import world
+from diffdistill.shapes.pixels import to_tensor
+
+
+@DATASETS.register_module()
+class ShapesDataset(Dataset):
+    """Captioned pictures of seen triples, drawn when they are asked for; an item depends on (seed, index) alone.
+
+    Items hold `pixel_values`, float32 (3, 32, 32) in [-1, 1]; `caption`; and `time_ids`, float32 (6,): original height and
+    width, crop top and left, target height and width.
+
+    Args:
+        seed: of the pictures; other seeds give other pictures.
+        length: how many there are.
+        pipeline: configs of transforms, applied in order.
+    """
+
+    def __init__(self, seed: int = 0, length: int = 65536, pipeline: list[dict] = ()):
+        if length < 1:
+            raise InputError(f"ShapesDataset: length={length} must be at least 1")
+        self.seed = seed
+        self.length = length
+        self.pipeline = [TRANSFORMS.build(transform) for transform in pipeline]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict]:
+        """The items at `indices`, drawn together, which is what a DataLoader asks for."""
+        for index in indices:
+            if not 0 <= index < self.length:
+                raise IndexError(f"ShapesDataset: index {index} is not in [0, {self.length})")
+        scenes = world.sample(self.seed, indices)
+        pixels = to_tensor(world.draw(scenes))
+        side = world.RESOLUTION
+        items = [
+            {"pixel_values": picture, "caption": caption, "time_ids": torch.tensor([side, side, 0, 0, side, side]).float()}
+            for picture, caption in zip(pixels, scenes.captions(), strict=True)
+        ]
+        for transform in self.pipeline:
+            items = [transform(item) for item in items]
+        return items
+
+
+@DATASETS.register_module()
+class ShapesCaptions(Dataset):
+    """Captions to validate with: seen and held-out triples by turns, none twice while unused ones are left.
+
+    Items hold `caption`; `seed`, an int of its own for the noise of each picture; and `seen`, a bool.
+
+    Args:
+        length: how many captions there are.
+        seed: of the choice and of the noise seeds.
+    """
+
+    def __init__(self, length: int = 256, seed: int = 0):
+        if length < 1:
+            raise InputError(f"ShapesCaptions: length={length} must be at least 1")
+        halves = [_captions(seed, "seen", length - length // 2), _captions(seed, "held_out", length // 2)]
+        self.items = [
+            {"caption": halves[i % 2][i // 2], "seed": 1_000_003 * seed + i, "seen": i % 2 == 0} for i in range(length)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict:
+        return dict(self.items[index])
+
+
+def _captions(seed: int, split: str, n: int) -> list[str]:
+    """`n` captions of the split in random order; all of them come once before any comes twice, and so on."""
+    every = [caption for caption, stated in world.ALL_CAPTIONS.items() if stated.held_out == (split == "held_out")]
+    chosen: list[str] = []
+    start = 0
+    while len(chosen) < n:
+        round_size = min(n - len(chosen), len(every))
+        fresh: dict[str, None] = {}
+        while len(fresh) < round_size:
+            fresh |= dict.fromkeys(world.sample(seed, range(start, start + 1024), split).captions())
+            start += 1024
+        chosen += list(fresh)[:round_size]
+    return chosen
