@@ -1,0 +1,3 @@
+from .caption_accuracy import CaptionAccuracy
+
+__all__ = ["CaptionAccuracy"]
