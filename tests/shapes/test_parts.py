@@ -103,37 +103,40 @@ def test_unets_have_the_published_size_of_the_benchmark(layout, parameters):
     assert not torch.equal(same, other)
 
 
-@pytest.fixture
-def make(monkeypatch):
-    def run(out: Path, *options: str) -> None:
-        monkeypatch.setattr(sys, "argv", [TOOL.name, str(out), "--text-steps", "2", "--vae-steps", "2", *options])
+def run_tool(out: Path, *options: str) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [TOOL.name, str(out), "--text-steps", "2", "--vae-steps", "2", *options])
         runpy.run_path(str(TOOL), run_name="__main__")
+    return out
 
-    return run
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    return run_tool(tmp_path_factory.mktemp("parts"), "--seed", "3")
 
 
-def test_the_tool_writes_pipelines_that_load_and_sample(make, tmp_path):
-    make(tmp_path)
-    for layout, kind in (("sdxl", StableDiffusionXLPipeline), ("sd", StableDiffusionPipeline)):
-        pipeline = kind.from_pretrained(tmp_path / layout)
-        pipeline.set_progress_bar_config(disable=True)
-        captions = ["a large red circle on a blue background", "a small red cross on a blue background"]
-        images = pipeline(captions, num_inference_steps=2, guidance_scale=3.0, output_type="np").images
-        assert images.shape == (2, 32, 32, 3)
-    figures = json.loads((tmp_path / "parts.json").read_text())
+@pytest.mark.parametrize(("layout", "kind"), [("sdxl", StableDiffusionXLPipeline), ("sd", StableDiffusionPipeline)])
+def test_the_tool_writes_pipelines_that_load_and_sample(made, layout, kind):
+    pipeline = kind.from_pretrained(made / layout)
+    pipeline.set_progress_bar_config(disable=True)
+    captions = ["a large red circle on a blue background", "a small red cross on a blue background"]
+    images = pipeline(captions, num_inference_steps=2, guidance_scale=3.0, output_type="np").images
+    assert images.shape == (2, 32, 32, 3)
+
+
+def test_the_tool_writes_down_its_figures(made):
+    figures = json.loads((made / "parts.json").read_text())
     assert figures["sdxl_unet_parameters"] == 3_968_324
     assert {"text_accuracy", "text_accuracy_2", "vae_round_trip", "scaling_factor", "seconds"} <= set(figures)
 
 
-def test_the_tool_writes_the_same_files_again(make, tmp_path):
-    one, other = tmp_path / "one", tmp_path / "other"
-    for out in (one, other):
-        make(out, "--layout", "sd", "--seed", "3")
-        assert not (out / "sdxl").exists()
-    files = [path.relative_to(one) for path in (one / "sd").rglob("*") if path.is_file()]
+def test_the_tool_writes_the_same_files_again(made, tmp_path):
+    again = run_tool(tmp_path, "--layout", "sd", "--seed", "3")
+    assert not (again / "sdxl").exists()
+    files = [path.relative_to(again) for path in (again / "sd").rglob("*") if path.is_file()]
     assert len(files) >= 9
     for file in files:
-        assert (one / file).read_bytes() == (other / file).read_bytes(), file
+        assert (made / file).read_bytes() == (again / file).read_bytes(), file
 
 
 def test_help_needs_no_torch():
