@@ -54,7 +54,6 @@ class ResizeCrop:
         # `box` resizes only what the crop keeps: the same pixels, whatever the aspect ratio of the picture.
         across, down = image.width / resized_width, image.height / resized_height
         box = (left * across, top * down, (left + self.width) * across, (top + self.height) * down)
-        box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))  # rounding may pass the edge
         cropped = image.resize((self.width, self.height), Image.Resampling.LANCZOS, box=box)
         return {
             **item,
