@@ -36,8 +36,8 @@ def unet_config(config: Mapping, kept: Kept) -> dict:
     """Thin a `UNet2DConditionModel` config.
 
     Every per-stage list loses the dropped stages; a block that loses all its attentions becomes its plain twin
-    (`CrossAttnDownBlock2D` -> `DownBlock2D`); transformer depths are written per attention where they differ, with the up path
-    apart (`reverse_transformer_layers_per_block`) where it is not the mirror of the down path.
+    (`CrossAttnDownBlock2D` -> `DownBlock2D`); transformer depths are written per attention where they differ, with the up
+    path apart (`reverse_transformer_layers_per_block`) where it is not the mirror of the down path.
     """
     stages, ups = list(kept["down_blocks"]), list(kept["up_blocks"])
     count = len(config["down_block_types"])
@@ -48,7 +48,13 @@ def unet_config(config: Mapping, kept: Kept) -> dict:
         raise InputError("student.keep: down_blocks keeps no stage; keep at least one")
 
     thin = dict(config)
-    for key in ("block_out_channels", "only_cross_attention", "cross_attention_dim", "attention_head_dim", "num_attention_heads"):
+    for key in (
+        "block_out_channels",
+        "only_cross_attention",
+        "cross_attention_dim",
+        "attention_head_dim",
+        "num_attention_heads",
+    ):
         if isinstance(config.get(key), (list, tuple)):
             thin[key] = [config[key][stage] for stage in stages]
 
@@ -79,7 +85,7 @@ def unet_config(config: Mapping, kept: Kept) -> dict:
 
 
 def unet_inputs(config: Mapping, size: int | None = None) -> dict:
-    """Example inputs of a `UNet2DConditionModel`: batch 1, 77 tokens, latents `size` (default `sample_size`) high and wide."""
+    """Example inputs of a `UNet2DConditionModel`: batch 1, 77 tokens, square latents `size` (default `sample_size`) wide."""
     size = size or config["sample_size"]
     cross = config["cross_attention_dim"]
     inputs = dict(

@@ -1,4 +1,4 @@
-"""The model that MMEngine trains: a student in the module tree, its teacher and the rest of the pipeline frozen beside it."""
+"""The model that MMEngine trains: a student in the module tree, its teacher and the pipeline frozen beside it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,6 +9,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from diffdistill.errors import InputError
+from diffdistill.families.base import freeze
 from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.features import FeatureTaps, derive_pairs
 from diffdistill.frozen import Frozen
@@ -97,6 +98,7 @@ class Distiller(BaseModel):
         self.family, self.losses, self.pairs = plan.family, plan.losses, plan.pairs
         self.method = MODELS.build(method or dict(type="DenoisingKD"))
         self.sampling = dict(sampling or {})
+        self.predict_with = "student"  # or "teacher", to validate it by the same protocol
 
         denoiser = self.family.load_denoiser() if plan.needs_teacher or plan.checkpoint is None else None
         self.student = plan.load_student(denoiser)
@@ -106,7 +108,7 @@ class Distiller(BaseModel):
             denoiser = None
         pipeline = self.family.load(self.dtype)
         if denoiser is not None:
-            denoiser.requires_grad_(False).eval().to(self.dtype)
+            freeze(denoiser, self.dtype)
         self.frozen = Frozen(self.family.assemble(pipeline, denoiser))
         self.student_taps = FeatureTaps(self.student, [ours for ours, _ in self.pairs])
         self.teacher_taps = FeatureTaps(self.teacher, [theirs for _, theirs in self.pairs]) if self.pairs else None
@@ -127,7 +129,7 @@ class Distiller(BaseModel):
     def forward(self, mode: str = "loss", **batch) -> dict[str, Tensor] | list[dict]:
         """`loss`: the weighted terms of one step. `predict`: a picture for every caption, as a list of records."""
         if mode == "predict":
-            pictures = self.sample(batch["caption"], batch["seed"])
+            pictures = self.sample(batch["caption"], batch["seed"], teacher=self.predict_with == "teacher")
             rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
             return [dict(row, image=picture) for row, picture in zip(rows, pictures, strict=True)]
         pipeline = self.frozen.pipeline
@@ -137,7 +139,9 @@ class Distiller(BaseModel):
 
     def run(self, noisy: Tensor, timesteps: Tensor, condition: dict, target: Tensor) -> Step:
         """Run the student, and the teacher if a loss needs it, on the same input; for methods to call."""
-        teacher_prediction, theirs = self.run_teacher(noisy, timesteps, condition) if self.teacher is not None else (None, {})
+        teacher_prediction, theirs = (
+            self.run_teacher(noisy, timesteps, condition) if self.teacher is not None else (None, {})
+        )
         with self.student_taps.record() as ours, self.autocast():
             prediction = self.student(noisy, timesteps, **condition, return_dict=False)[0]
         features = {f"{student} <- {teacher}": (ours[student], theirs[teacher]) for student, teacher in self.pairs}
@@ -154,7 +158,7 @@ class Distiller(BaseModel):
 
     @torch.no_grad()
     def sample(self, captions: Sequence[str], seeds: Sequence[int], teacher: bool = False) -> np.ndarray:
-        """Pictures (B, H, W, 3), uint8, of the student or the teacher. The initial noise of each follows from its seed alone."""
+        """Pictures (B, H, W, 3), uint8, of the student or the teacher; the initial noise of each follows from its seed."""
         options = dict(self.sampling)
         denoiser = self.teacher if teacher else self.student
         pipeline = self.family.assemble(self.frozen.pipeline, denoiser)

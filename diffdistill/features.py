@@ -1,4 +1,4 @@
-"""Feature pairs, derived: which layer of the teacher each layer of the student is compared with, and how both are recorded."""
+"""Feature pairs, derived: which teacher layer each student layer is compared with, and how both are recorded."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,8 +25,8 @@ def first_tensor(output) -> Tensor | None:
 class FeatureTaps:
     """Records the outputs of `layers` of `model`, inside a `with taps.record() as features:` block only.
 
-    Backward under gradient checkpointing recomputes the forward; the hooks are gone by then, so nothing is recorded twice, and
-    no feature is kept here after the block.
+    Backward under gradient checkpointing recomputes the forward; the hooks are gone by then, so nothing is recorded twice,
+    and no feature is kept here after the block.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str]):
@@ -72,8 +72,8 @@ def pair_layers(
     Args:
         student, teacher: traces of the two denoisers.
         patterns: which layers count.
-        rule: "same": the teacher layer that the student's was copied from. "next": the last teacher layer before the next kept
-            one, so that each layer learns to hand its successor what that successor saw in the teacher.
+        rule: "same": the teacher layer that the student's was copied from. "next": the last teacher layer before the next
+            kept one, so that each layer learns to hand its successor what that successor saw in the teacher.
         pairs: pairs chosen by hand, student -> teacher, before those of the rule; None removes the student's layer.
 
     Raises InputError for a layer that does not exist and for two features of different shapes.

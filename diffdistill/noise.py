@@ -17,7 +17,9 @@ class NoiseSchedule:
 
     def __init__(self, alphas_cumprod: Tensor, prediction_type: str = "epsilon"):
         if prediction_type not in PREDICTION_TYPES:
-            raise InputError(f"prediction_type {prediction_type!r} is not supported; expected one of {', '.join(PREDICTION_TYPES)}")
+            raise InputError(
+                f"prediction_type {prediction_type!r} is not supported; expected one of {', '.join(PREDICTION_TYPES)}"
+            )
         self.alphas = alphas_cumprod.double().sqrt()
         self.sigmas = (1 - alphas_cumprod.double()).sqrt()
         self.prediction_type = prediction_type

@@ -19,3 +19,20 @@ HOOKS = _child("hook", mmengine_registry.HOOKS, "hooks")
 METRICS = _child("metric", mmengine_registry.METRICS, "metrics")
 OPTIM_WRAPPERS = _child("optim_wrapper", mmengine_registry.OPTIM_WRAPPERS, "engine")
 LOOPS = _child("loop", mmengine_registry.LOOPS, "engine")
+
+# MMEngine warns for every kind of part that a scope has no registry of, so each of the others gets an empty child.
+for _name in (
+    "DATA_SAMPLERS",
+    "EVALUATOR",
+    "FUNCTIONS",
+    "LOG_PROCESSORS",
+    "MODEL_WRAPPERS",
+    "OPTIMIZERS",
+    "OPTIM_WRAPPER_CONSTRUCTORS",
+    "PARAM_SCHEDULERS",
+    "RUNNERS",
+    "VISBACKENDS",
+    "VISUALIZERS",
+):
+    _parent = getattr(mmengine_registry, _name)
+    _child(_parent.name, _parent, "registry")

@@ -61,8 +61,9 @@ class LayerMap:
 def resolve_keep(lengths: Mapping[str, int], keep: Mapping[str, Sequence[int] | None]) -> LayerMap:
     """Apply keep patterns to the ModuleLists of a denoiser (`lengths`: path -> length).
 
-    Where two patterns match a list, the one that matches fewer lists wins; the order of entries means nothing. A value of None
-    drops the entry. Raises InputError for a pattern that matches nothing, an index that does not exist, or a tie that disagrees.
+    Where two patterns match a list, the one that matches fewer lists wins; the order of entries means nothing. A value of
+    None drops the entry. Raises InputError for a pattern that matches nothing, an index that does not exist, or a tie that
+    disagrees.
     """
     matches = {}
     for pattern, indices in keep.items():
@@ -71,7 +72,9 @@ def resolve_keep(lengths: Mapping[str, int], keep: Mapping[str, Sequence[int] | 
         matches[pattern] = [path for path in lengths if path_matches(pattern, path)]
         if not matches[pattern]:
             near = get_close_matches(pattern, lengths, n=3, cutoff=0.0)
-            raise InputError(f"student.keep[{pattern!r}] matches no list of layers of the teacher; lists are e.g. {', '.join(near)}")
+            raise InputError(
+                f"student.keep[{pattern!r}] matches no list of layers of the teacher; lists are e.g. {', '.join(near)}"
+            )
         for path in matches[pattern]:
             if not set(indices) <= set(range(lengths[path])) or sorted(set(indices)) != list(indices):
                 raise InputError(
@@ -84,7 +87,9 @@ def resolve_keep(lengths: Mapping[str, int], keep: Mapping[str, Sequence[int] | 
         rivals = sorted((len(found), pattern) for pattern, found in matches.items() if path in found)
         winners = [pattern for count, pattern in rivals if count == rivals[0][0]]
         if len({tuple(keep[pattern]) for pattern in winners}) > 1:
-            raise InputError(f"student.keep: {' and '.join(map(repr, winners))} disagree about {path}; give it an entry of its own")
+            raise InputError(
+                f"student.keep: {' and '.join(map(repr, winners))} disagree about {path}; give it an entry of its own"
+            )
         if winners:
             kept[path] = list(keep[winners[0]])
     return LayerMap(kept)
@@ -147,4 +152,3 @@ def make_student(teacher: nn.Module, keep: Mapping, fresh: Sequence[str] = ()) -
         weights[name] = source[origin].clone()
     student.load_state_dict(weights, strict=True, assign=True)
     return student, layers
-

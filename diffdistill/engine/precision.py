@@ -10,8 +10,8 @@ from diffdistill.registry import OPTIM_WRAPPERS
 class MixedPrecision(OptimWrapper):
     """An OptimWrapper that scales the loss where the model computes in fp16.
 
-    The precision has one home, `model.dtype`: the student runs under the distiller's autocast, and this wrapper adds a gradient
-    scaler for fp16, whose small gradients would vanish. bf16 and fp32 need none.
+    The precision has one home, `model.dtype`: the student runs under the distiller's autocast, and this wrapper adds a
+    gradient scaler for fp16, whose small gradients would vanish. bf16 and fp32 need none.
     """
 
     def __init__(self, *args, **options):

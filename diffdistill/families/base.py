@@ -1,7 +1,8 @@
 """What all families share: checking, loading and assembling a diffusers pipeline around a denoiser."""
 
-import copy
+import inspect
 from pathlib import Path
+from typing import ClassVar
 
 import diffusers
 import numpy as np
@@ -11,6 +12,11 @@ from torch import Tensor, nn
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.noise import NoiseSchedule
+
+
+def freeze(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Eval mode, no gradients, weights in `dtype`. (The `to` of diffusers' own models warns where it need not.)"""
+    return nn.Module.to(model.requires_grad_(False).eval(), dtype)
 
 
 class Family:
@@ -29,7 +35,7 @@ class Family:
     denoiser_class: type = diffusers.UNet2DConditionModel
     denoiser_name = "unet"
     models: tuple[str, ...]  # the other models of the pipeline
-    load_options: dict = {}  # for `from_pretrained`: leaves out what neither training nor sampling needs
+    load_options: ClassVar[dict] = {}  # for `from_pretrained`: leaves out what neither training nor sampling needs
 
     def __init__(self, checkpoint: str, vae: str | None = None, variant: str | None = None):
         self.checkpoint = Checkpoint(checkpoint, "model.teacher.checkpoint")
@@ -42,7 +48,9 @@ class Family:
                 f"model.teacher.checkpoint={checkpoint}: a {index.get('_class_name')} without {', '.join(missing)};"
                 f" model.teacher.type {type(self).__name__} needs a {self.pipeline_class.__name__}"
             )
-        self.checkpoint.check_components([name for name in (self.denoiser_name, *self.models) if not (vae and name == "vae")])
+        self.checkpoint.check_components(
+            [name for name in (self.denoiser_name, *self.models) if not (vae and name == "vae")]
+        )
         if self.vae:
             self.vae.check_components([""])
         self.denoiser_config = self.checkpoint.read_json(f"{self.denoiser_name}/config.json")
@@ -58,36 +66,36 @@ class Family:
             **{self.denoiser_name: None},
             **options,
             **self.load_options,
-            torch_dtype=dtype,
             variant=self.variant,
         )
         for model in pipeline.components.values():
             if isinstance(model, nn.Module):
-                model.requires_grad_(False).eval().to(dtype)
+                freeze(model, dtype)
         if dtype == torch.float16 and pipeline.vae.config.force_upcast:
             pipeline.vae.float()  # such a VAE overflows in fp16, as its config says
-        pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
     def load_vae(self) -> diffusers.AutoencoderKL:
-        return self.vae.load(diffusers.AutoencoderKL.from_pretrained, torch_dtype=torch.float32)
+        return self.vae.load(diffusers.AutoencoderKL.from_pretrained)
 
     def load_denoiser(self) -> nn.Module:
         """The teacher's denoiser in fp32: the student's first weights are copied from it before it is cast."""
-        return self.checkpoint.load(
-            self.denoiser_class.from_pretrained, subfolder=self.denoiser_name, torch_dtype=torch.float32, variant=self.variant
-        )
+        return self.checkpoint.load(self.denoiser_class.from_pretrained, subfolder=self.denoiser_name, variant=self.variant)
 
     def load_student(self, checkpoint: Checkpoint) -> nn.Module:
         """A pretrained student's denoiser in fp32, from a pipeline or from the folder of the denoiser alone."""
         alone = checkpoint.is_folder and not Path(checkpoint.path, self.denoiser_name).is_dir()
         subfolder = None if alone else self.denoiser_name
-        return checkpoint.load(self.denoiser_class.from_pretrained, subfolder=subfolder, torch_dtype=torch.float32)
+        return checkpoint.load(self.denoiser_class.from_pretrained, subfolder=subfolder)
 
     def assemble(self, pipeline: diffusers.DiffusionPipeline, denoiser: nn.Module) -> diffusers.DiffusionPipeline:
         """A pipeline of the same parts around `denoiser`."""
-        whole = copy.copy(pipeline)
-        whole.register_modules(**{self.denoiser_name: denoiser})
+        parts = {**pipeline.config, **self.load_options, **pipeline.components, self.denoiser_name: denoiser}
+        # Its constructor, not a copy: that is where a pipeline reads its native resolution off the denoiser.
+        whole = self.pipeline_class(
+            **{name: parts[name] for name in inspect.signature(self.pipeline_class).parameters if name in parts}
+        )
+        whole.set_progress_bar_config(disable=True)
         return whole
 
     @torch.no_grad()

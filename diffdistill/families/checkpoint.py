@@ -1,9 +1,10 @@
-"""Where a pipeline's files are: a folder, a hub name, or a pipeline shipped inside the package (`diffdistill::sdxl_shapes`)."""
+"""Where a pipeline's files are: a folder, a hub name, or a pipeline of this package (`diffdistill::sdxl_shapes`)."""
 
 import json
 from pathlib import Path
 
 import diffusers
+import transformers
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
@@ -26,7 +27,9 @@ class Checkpoint:
         if self.name.startswith(PACKAGED):
             self.path = str(ASSETS / self.name.removeprefix(PACKAGED))
             if not Path(self.path).is_dir():
-                raise InputError(f"{key}={self.name}: no such pipeline in the package; it has {', '.join(packaged_pipelines())}")
+                raise InputError(
+                    f"{key}={self.name}: no such pipeline in the package; it has {', '.join(packaged_pipelines())}"
+                )
         else:
             self.path = str(Path(self.name).expanduser())
 
@@ -40,7 +43,9 @@ class Checkpoint:
         try:
             return json.loads(Path(path).read_text())
         except FileNotFoundError:
-            raise InputError(f"{self.key}={self.name}: the folder has no {file}; is it a whole diffusers pipeline?") from None
+            raise InputError(
+                f"{self.key}={self.name}: the folder has no {file}; is it a whole diffusers pipeline?"
+            ) from None
         except json.JSONDecodeError as error:
             raise InputError(f"{self.key}={self.name}: {file} is not valid JSON ({error}); download it again") from None
 
@@ -52,13 +57,13 @@ class Checkpoint:
         except LocalEntryNotFoundError:
             raise InputError(
                 f"{self.key}={self.name}: no such folder, and {file} cannot be fetched from the hub (no connection?);"
-                f" on a machine with a connection run `hf download {self.name} --local-dir FOLDER`, then set {self.key}=FOLDER"
+                f" where there is one, run `hf download {self.name} --local-dir FOLDER`, then set {self.key}=FOLDER"
             ) from None
         except EntryNotFoundError:
             raise InputError(f"{self.key}={self.name}: the hub's repository has no {file}") from None
         except (HfHubHTTPError, HFValidationError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise InputError(f"{self.key}={self.name}: neither a folder nor a hub repository in reach ({reason})") from None
+            raise InputError(f"{self.key}={self.name}: no folder, and no hub repository in reach ({reason})") from None
 
     def check_components(self, names: list[str]) -> None:
         """Check that every model in `names` is there whole, before anything is loaded. Hub names are left to the download."""
@@ -69,7 +74,8 @@ class Checkpoint:
 
     def load(self, loader, **options):
         """`loader(path, **options)`, with errors of files turned into one line."""
-        diffusers.utils.logging.disable_progress_bar()
+        for library in (diffusers, transformers):
+            library.utils.logging.disable_progress_bar()
         try:
             return loader(self.path, **options)
         except (OSError, ValueError, SafetensorError) as error:

@@ -1,5 +1,7 @@
 """Stable Diffusion 1.x and 2.x (Rombach et al., 2022): one text encoder, the prompt as cross-attention context."""
 
+from typing import ClassVar
+
 import diffusers
 import torch
 
@@ -13,7 +15,9 @@ class StableDiffusion(Family):
 
     pipeline_class = diffusers.StableDiffusionPipeline
     models = ("vae", "text_encoder")
-    load_options = dict(safety_checker=None, requires_safety_checker=False, feature_extractor=None, image_encoder=None)
+    load_options: ClassVar = dict(
+        safety_checker=None, requires_safety_checker=False, feature_extractor=None, image_encoder=None
+    )
 
     @torch.no_grad()
     def encode_captions(self, pipeline, batch: dict) -> dict:

@@ -1,4 +1,6 @@
-"""Stable Diffusion XL (Podell et al., 2023): two text encoders, a pooled embedding, and micro-conditioning on picture sizes."""
+"""Stable Diffusion XL (Podell et al., 2023): two text encoders, a pooled embedding, conditioning on picture sizes."""
+
+from typing import ClassVar
 
 import diffusers
 import torch
@@ -17,12 +19,14 @@ class StableDiffusionXL(Family):
 
     pipeline_class = diffusers.StableDiffusionXLPipeline
     models = ("vae", "text_encoder", "text_encoder_2")
-    load_options = dict(feature_extractor=None, image_encoder=None, add_watermarker=False)
+    load_options: ClassVar = dict(feature_extractor=None, image_encoder=None, add_watermarker=False)
 
     @torch.no_grad()
     def encode_captions(self, pipeline, batch: dict) -> dict:
         if "time_ids" not in batch:
-            raise InputError("train_dataloader.dataset: StableDiffusionXL needs `time_ids` in its items; add PackInputs to the pipeline")
+            raise InputError(
+                "train_dataloader.dataset: StableDiffusionXL needs `time_ids` in its items; add PackInputs to the pipeline"
+            )
         captions = list(batch["caption"])
         device = pipeline.text_encoder_2.device
         prompts, _, pooled, _ = pipeline.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
@@ -32,4 +36,6 @@ class StableDiffusionXL(Family):
             prompts = torch.where(given[:, None, None], prompts, 0)
             pooled = torch.where(given[:, None], pooled, 0)
         # In bf16 sizes beyond 256 lose their last digits, so the ids stay in fp32.
-        return dict(encoder_hidden_states=prompts, added_cond_kwargs=dict(text_embeds=pooled, time_ids=batch["time_ids"].float()))
+        return dict(
+            encoder_hidden_states=prompts, added_cond_kwargs=dict(text_embeds=pooled, time_ids=batch["time_ids"].float())
+        )
