@@ -1,0 +1,44 @@
+"""Finding and reading configs."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from mmengine.config import Config
+
+import diffdistill.registry  # noqa: F401  (makes `_base_ = ["diffdistill::..."]` known)
+from diffdistill.errors import InputError
+
+PACKAGE = Path(__file__).parent
+
+
+def config_root() -> Path:
+    """The folder of the project's configs: beside the package in a checkout, inside it in a wheel."""
+    inside = PACKAGE / ".mim" / "configs"
+    return inside if inside.exists() else PACKAGE.parent / "configs"
+
+
+def find_config(name: str) -> Path:
+    """The config file `name`: a path, or the base name of a config of the project, with or without `.py`."""
+    if Path(name).is_file():
+        return Path(name)
+    configs = {path.stem: path for path in config_root().rglob("*.py") if "_base_" not in path.parts}
+    stem = Path(name).stem
+    if Path(name).name == name and stem in configs:
+        return configs[stem]
+    near = get_close_matches(stem, configs, n=3, cutoff=0.3) or sorted(configs)
+    raise InputError(f"config {name!r} is neither a file nor one of the project's configs; the nearest: {', '.join(near)}")
+
+
+def load_config(name: str, options: dict | None = None, work_dir: str | None = None) -> Config:
+    """The config `name` with `options` (dotted key -> value) merged in; `work_dir` defaults to `work_dirs/<config>`."""
+    path = find_config(name)
+    try:
+        config = Config.fromfile(path)
+        config.merge_from_dict(options or {})
+    except InputError:
+        raise
+    except Exception as error:  # a config is Python: whatever it raises is a mistake in it
+        reason = " ".join(str(error).split())
+        raise InputError(f"config {path} cannot be read: {type(error).__name__}: {reason}") from error
+    config.work_dir = work_dir or config.get("work_dir") or str(Path("work_dirs", path.stem))
+    return config

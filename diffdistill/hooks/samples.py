@@ -1,0 +1,54 @@
+"""Sample grids: the teacher's row above the student's, same prompts, same initial noise."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+
+from diffdistill.grid import picture_grid
+from diffdistill.hooks.common import distiller_of, ema_weights
+from diffdistill.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SampleHook(Hook):
+    """Writes `samples/step_<N>.png` under the run and hands the same grid to the visualizer.
+
+    Args:
+        prompts: one column each. None takes no samples.
+        interval: steps between two grids; one is always written at the end.
+        seed: the initial noise of column i follows from seed + i.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, prompts: Sequence[str] | None = None, interval: int = 1000, seed: int = 0):
+        self.prompts, self.interval, self.seed = list(prompts or []), interval, seed
+        self.teacher_row = None
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if self.every_n_train_iters(runner, self.interval) and not self.is_last_train_iter(runner):
+            self.write(runner, runner.iter + 1)
+
+    def after_train(self, runner) -> None:
+        self.write(runner, runner.iter)
+
+    @master_only
+    def write(self, runner, step: int) -> None:
+        if not self.prompts:
+            return
+        distiller = distiller_of(runner)
+        seeds = range(self.seed, self.seed + len(self.prompts))
+        if self.teacher_row is None and distiller.teacher is not None:
+            self.teacher_row = list(distiller.sample(self.prompts, seeds, teacher=True))
+        with ema_weights(runner):
+            student_row = list(distiller.sample(self.prompts, seeds))
+        rows = {"teacher": self.teacher_row, f"student, step {step}": student_row}
+        rows = {label: row for label, row in rows.items() if row is not None}
+        grid = picture_grid(list(rows.values()), list(rows), self.prompts)
+        path = Path(runner.work_dir, "samples", f"step_{step}.png")
+        path.parent.mkdir(exist_ok=True)
+        grid.save(path)
+        runner.visualizer.add_image("samples", np.asarray(grid), step)
