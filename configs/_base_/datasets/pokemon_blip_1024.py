@@ -1,0 +1,17 @@
+"""833 captioned pictures of lambdalabs/pokemon-blip-captions at 1024 x 1024, center crop and flip.
+
+A folder, parquet or JSONL of your own: `--cfg-options train_dataloader.dataset.source=FOLDER`.
+"""
+
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(
+        type="CaptionedImages",
+        source="lambdalabs/pokemon-blip-captions",
+        pipeline=[dict(type="ResizeCrop", size=1024), dict(type="RandomFlip"), dict(type="PackInputs")],
+    ),
+)

@@ -1,0 +1,24 @@
+"""What every run shares: hooks, log, checkpoints and seeds."""
+
+default_scope = "diffdistill"
+custom_imports = dict(imports=["diffdistill.engine"])
+
+default_hooks = dict(
+    runtime_info=dict(type="RuntimeInfoHook"),
+    timer=dict(type="IterTimerHook"),
+    sampler_seed=None,  # infinite samplers seed themselves
+    logger=dict(type="LoggerHook", interval=10),
+    param_scheduler=dict(type="ParamSchedulerHook"),
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1000, max_keep_ckpts=1),
+    resume=dict(type="ResumeHook"),
+    memory=dict(type="MemoryHook"),
+    baseline=dict(type="BaselineHook"),
+    samples=dict(type="SampleHook", interval=1000),
+    export=dict(type="ExportHook"),
+)
+log_processor = dict(by_epoch=False, window_size=10)
+visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
+log_level = "INFO"
+launcher = "none"
+randomness = dict(seed=0, diff_rank_seed=True)
+env_cfg = dict(mp_cfg=dict(mp_start_method="fork"))
