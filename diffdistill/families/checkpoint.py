@@ -66,7 +66,7 @@ class Checkpoint:
             raise InputError(f"{self.key}={self.name}: no folder, and no hub repository in reach ({reason})") from None
 
     def check_components(self, names: list[str]) -> None:
-        """Check that every model in `names` is there whole, before anything is loaded. Hub names are left to the download."""
+        """Check that every model in `names` is there whole, before any is loaded. Hub names are left to the download."""
         if not self.is_folder:
             return
         for name in names:

@@ -6,6 +6,7 @@ import diffusers
 import torch
 
 from diffdistill.families.base import Family
+from diffdistill.families.text import encode
 from diffdistill.registry import MODELS
 
 
@@ -21,7 +22,4 @@ class StableDiffusion(Family):
 
     @torch.no_grad()
     def encode_captions(self, pipeline, batch: dict) -> dict:
-        prompts, _ = pipeline.encode_prompt(
-            list(batch["caption"]), pipeline.text_encoder.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
-        return dict(encoder_hidden_states=prompts)
+        return dict(encoder_hidden_states=encode(pipeline.tokenizer, pipeline.text_encoder, batch["caption"])[0])

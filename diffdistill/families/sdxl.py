@@ -7,6 +7,7 @@ import torch
 
 from diffdistill.errors import InputError
 from diffdistill.families.base import Family
+from diffdistill.families.text import encode
 from diffdistill.registry import MODELS
 
 
@@ -28,11 +29,14 @@ class StableDiffusionXL(Family):
                 "train_dataloader.dataset: StableDiffusionXL needs `time_ids` in its items; add PackInputs to the pipeline"
             )
         captions = list(batch["caption"])
-        device = pipeline.text_encoder_2.device
-        prompts, _, pooled, _ = pipeline.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
+        first = encode(pipeline.tokenizer, pipeline.text_encoder, captions)
+        second = encode(pipeline.tokenizer_2, pipeline.text_encoder_2, captions)
+        # Both contexts are taken before the last layer; the pooled embedding is the second encoder's (sec. 2.1).
+        prompts = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        pooled = second.text_embeds
         if pipeline.config.force_zeros_for_empty_prompt:
             # The pipeline's unconditional branch is zeros, so that is what an empty caption must mean in training.
-            given = torch.tensor([bool(caption) for caption in captions], device=device)
+            given = torch.tensor([bool(caption) for caption in captions], device=prompts.device)
             prompts = torch.where(given[:, None, None], prompts, 0)
             pooled = torch.where(given[:, None], pooled, 0)
         # In bf16 sizes beyond 256 lose their last digits, so the ids stay in fp32.
