@@ -56,6 +56,14 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
     Runner.from_cfg(config).train()
 
 
+def exported_student(config: Config) -> str:
+    """The folder of the student that the run of `config` exported."""
+    folder = Path(config.work_dir, "unet")
+    if not folder.exists():
+        raise InputError(f"{folder} does not exist: train {Path(config.filename).name} first, or give --checkpoint")
+    return str(folder)
+
+
 def load_runner(config: Config, checkpoint: str) -> Runner:
     """A runner whose student has the weights of `checkpoint`: a `.pth` file, or a diffusers folder of a UNet or pipeline."""
     path = Path(checkpoint)
@@ -68,7 +76,7 @@ def load_runner(config: Config, checkpoint: str) -> Runner:
     else:
         config.load_from = str(path)
     for key in ("ema", "export", "samples", "baseline"):
-        config.default_hooks[key] = None
+        config.default_hooks.pop(key, None)
     return Runner.from_cfg(config)
 
 

@@ -10,10 +10,9 @@ from mmengine.device import get_device
 from PIL import Image
 
 from diffdistill.config import load_config
-from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
 from diffdistill.grid import picture_grid
-from diffdistill.run import load_runner
+from diffdistill.run import exported_student, load_runner
 
 Rows = dict[str, Sequence[np.ndarray]]
 
@@ -33,10 +32,7 @@ def sample_config(
 ) -> Rows:
     """Rows of the teacher (where the config keeps one) and the student, from `checkpoint` or the run's exported student."""
     config = load_config(name, overrides)
-    checkpoint = checkpoint or str(Path(config.work_dir, "unet"))
-    if not Path(checkpoint).exists():
-        raise InputError(f"{checkpoint} does not exist: train {name} first, or give --checkpoint")
-    runner = load_runner(config, checkpoint)
+    runner = load_runner(config, checkpoint or exported_student(config))
     runner.load_or_resume()
     distiller = runner.model.eval()
     distiller.sampling.update(options)

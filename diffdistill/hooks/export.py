@@ -1,7 +1,6 @@
 """What a finished run leaves behind: the student in diffusers' format, and its figures."""
 
 import json
-import shutil
 import time
 from pathlib import Path
 
@@ -16,16 +15,8 @@ import diffdistill
 from diffdistill.hooks.baseline import describe
 from diffdistill.hooks.common import distiller_of, ema_weights
 from diffdistill.registry import HOOKS
+from diffdistill.save import save_whole
 from diffdistill.student import build_on_meta
-
-
-def save_denoiser(denoiser, folder: Path) -> None:
-    """Save in diffusers' format, whole or not at all: an interrupted save leaves no half-written folder."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    denoiser.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
 
 
 @HOOKS.register_module()
@@ -45,7 +36,7 @@ class ExportHook(Hook):
         distiller = distiller_of(runner)
         folder = Path(runner.work_dir, distiller.family.denoiser_name)
         with ema_weights(runner) as ema:
-            save_denoiser(distiller.student, folder)
+            save_whole(distiller.student, folder)
         results = self.results(runner, ema)
         Path(runner.work_dir, "results.json").write_text(json.dumps(results, indent=2) + "\n")
         lines = [f"{describe(record)}: {record_text(record)}" for record in results["validation"]]

@@ -1,0 +1,31 @@
+"""A run's student as a whole diffusers pipeline."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+from torch import nn
+
+from diffdistill.distiller import DTYPES
+from diffdistill.errors import InputError
+from diffdistill.run import check_work_dir, exported_student, load_runner
+from diffdistill.save import save_whole
+
+
+def export_pipeline(config: Config, checkpoint: str | None, out: str, dtype: str) -> Path:
+    """Write the pipeline of `config`'s teacher around its student to the folder `out`, in `dtype`; gives the folder.
+
+    `checkpoint` is a `.pth` or a UNet folder; by default the student that the run exported.
+    """
+    check_work_dir(out)
+    if Path(out).exists() and any(Path(out).iterdir()):
+        raise InputError(f"{out} is not empty; name a new folder")
+    # No loss: nothing but the student, the VAE and the text encoders is loaded.
+    config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True))))
+    runner = load_runner(config, checkpoint or exported_student(config))
+    runner.load_or_resume()
+    distiller = runner.model.to("cpu")
+    pipeline = distiller.family.assemble(distiller.frozen.pipeline, distiller.student.eval())
+    for model in pipeline.components.values():
+        if isinstance(model, nn.Module):
+            nn.Module.to(model, DTYPES[dtype])
+    return save_whole(pipeline, Path(out))
