@@ -132,10 +132,13 @@ class Distiller(BaseModel):
             pictures = self.sample(batch["caption"], batch["seed"], teacher=self.predict_with == "teacher")
             rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
             return [dict(row, image=picture) for row, picture in zip(rows, pictures, strict=True)]
-        pipeline = self.frozen.pipeline
-        latents = self.family.encode_pictures(pipeline, batch["pixel_values"])
-        step = self.method(self, latents, self.family.encode_captions(pipeline, batch))
+        step = self.method(self, *self.encode(batch))
         return {f"loss_{name}": loss(step) for name, loss in self.losses.items()}
+
+    def encode(self, batch: dict) -> tuple[Tensor, dict]:
+        """Latents (B, C, H, W) in fp32 and the denoiser's conditioning of a batch."""
+        pipeline = self.frozen.pipeline
+        return self.family.encode_pictures(pipeline, batch["pixel_values"]), self.family.encode_captions(pipeline, batch)
 
     def run(self, noisy: Tensor, timesteps: Tensor, condition: dict, target: Tensor) -> Step:
         """Run the student, and the teacher if a loss needs it, on the same input; for methods to call."""
