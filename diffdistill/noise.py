@@ -33,10 +33,11 @@ class NoiseSchedule:
 
     def coefficients(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at integer `timesteps` (B,), shaped to broadcast over `like` (B, ...)."""
+        if self.alphas.device != like.device:  # once a run: a look-up on the CPU would wait for the GPU in every step
+            self.alphas, self.sigmas = self.alphas.to(like.device), self.sigmas.to(like.device)
         shape = (-1, *[1] * (like.ndim - 1))
         dtype = torch.promote_types(like.dtype, torch.float32)
-        index = timesteps.to(self.alphas.device)
-        return tuple(values[index].to(like.device, dtype).reshape(shape) for values in (self.alphas, self.sigmas))
+        return self.alphas[timesteps].to(dtype).reshape(shape), self.sigmas[timesteps].to(dtype).reshape(shape)
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Noisy latents x_t, shape of `latents`."""

@@ -1,7 +1,7 @@
 """What every run shares: hooks, log, checkpoints and seeds."""
 
 default_scope = "diffdistill"
-custom_imports = dict(imports=["diffdistill.engine"])
+custom_imports = dict(imports=["diffdistill.engine"])  # so that MMEngine's own scripts know our registries too
 
 default_hooks = dict(
     runtime_info=dict(type="RuntimeInfoHook"),
@@ -9,7 +9,7 @@ default_hooks = dict(
     sampler_seed=None,  # infinite samplers seed themselves
     logger=dict(type="LoggerHook", interval=10),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1000, max_keep_ckpts=1),
+    checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=1000, max_keep_ckpts=1),
     resume=dict(type="ResumeHook"),
     memory=dict(type="MemoryHook"),
     baseline=dict(type="BaselineHook"),
