@@ -55,7 +55,7 @@ def trace(denoiser_class: type, config: Mapping, size: int | None = None) -> Sha
     denoiser = build_on_meta(denoiser_class, config).eval()
     taps = FeatureTaps(denoiser, [name for name, _ in denoiser.named_modules() if name])
     with torch.device("meta"), torch.no_grad(), taps.record() as features:
-        denoiser(**rules_of(denoiser_class).inputs(config, size))
+        denoiser(**rules_of(denoiser_class).inputs(denoiser.config, size))
     return {name: tuple(feature.shape) for name, feature in features.items() if feature is not None}
 
 

@@ -4,6 +4,7 @@
 (student name -> teacher name), the student's diffusers config, and its first weights.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -96,8 +97,12 @@ def resolve_keep(lengths: Mapping[str, int], keep: Mapping[str, Sequence[int] | 
 
 
 def build(denoiser_class: type, config: Mapping) -> nn.Module:
-    """Construct from the public keys: `from_config` ignores overrides of keys listed in `_use_default_values`."""
-    return denoiser_class(**{key: value for key, value in config.items() if not key.startswith("_")})
+    """Construct from the keys that the class knows, as a saved EMA adds some of its own to its model's config.
+
+    Not by `from_config`, which ignores overrides of keys listed in `_use_default_values`.
+    """
+    known = inspect.signature(denoiser_class).parameters
+    return denoiser_class(**{key: value for key, value in config.items() if key in known})
 
 
 def build_on_meta(denoiser_class: type, config: Mapping) -> nn.Module:
@@ -111,9 +116,12 @@ def plan_student(denoiser_class: type, config: Mapping, keep: Mapping) -> tuple[
     Raises InputError naming the list to blame if no diffusers config can describe a student that keeps these layers.
     """
     rules = rules_of(denoiser_class)
-    layers = resolve_keep(module_lists(build_on_meta(denoiser_class, config)), keep)
+    teacher = build_on_meta(denoiser_class, config)
+    # The config of the built teacher, as the one on disk may leave out what has a default.
+    config = {key: value for key, value in teacher.config.items() if not key.startswith("_")}
+    layers = resolve_keep(module_lists(teacher), keep)
     if not any(indices is not None for indices in keep.values()):
-        return dict(config), layers
+        return config, layers
     student_config = rules.thin(config, layers.kept)
     built = module_lists(build_on_meta(denoiser_class, student_config))
     for path, indices in layers.kept.items():
