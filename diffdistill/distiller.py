@@ -1,6 +1,7 @@
 """The model that MMEngine trains: a student in the module tree, its teacher and the pipeline frozen beside it."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 
 import diffusers
 import numpy as np
@@ -21,6 +22,22 @@ from diffdistill.student import build_on_meta, make_student, plan_student
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def compute_dtype(name: str) -> torch.dtype:
+    """The dtype that `model.dtype` names."""
+    if name not in DTYPES:
+        raise InputError(f"model.dtype={name!r} is unknown; expected one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def scheduler_class(name: str) -> type:
+    """The diffusers scheduler that `model.sampling.scheduler` names."""
+    known = [other for other in dir(diffusers) if other.endswith("Scheduler")]
+    if name not in known:
+        near = ", ".join(get_close_matches(name, known, n=3, cutoff=0.0))
+        raise InputError(f"model.sampling.scheduler={name!r} is no scheduler of diffusers; the nearest: {near}")
+    return getattr(diffusers, name)
+
+
 class StudentPlan:
     """What a config decides about a student before any weight is loaded: its config, layer map and feature pairs.
 
@@ -30,7 +47,7 @@ class StudentPlan:
 
     def __init__(self, teacher: dict, student: dict, feature_pairs: dict | None, losses: Mapping[str, dict]):
         self.family = MODELS.build(teacher)
-        self.losses = {name: MODELS.build(loss) for name, loss in losses.items()}
+        self.losses = {name: MODELS.build(loss) for name, loss in losses.items() if loss is not None}
         self.keep = dict(student.get("keep") or {})
         self.fresh = list(student.get("fresh") or [])
         denoiser, config = self.family.denoiser_class, self.family.denoiser_config
@@ -41,14 +58,13 @@ class StudentPlan:
             self.pairs = derive_pairs(denoiser, self.config, config, self.layers, **(feature_pairs or {}))
         checkpoint = student.get("checkpoint")
         self.checkpoint = checkpoint and Checkpoint(checkpoint, "model.student.checkpoint")
+        if self.checkpoint:
+            self.check_checkpoint()
 
-    def load_student(self, teacher: nn.Module | None) -> nn.Module:
-        """The student in fp32, from its own checkpoint or with the kept layers of `teacher`."""
-        if self.checkpoint is None:
-            return make_student(teacher, self.keep, self.fresh)[0]
-        student = self.family.load_student(self.checkpoint)
-        planned = build_on_meta(self.family.denoiser_class, self.config).state_dict()
-        found = student.state_dict()
+    def check_checkpoint(self) -> None:
+        """Raise InputError unless the student's own checkpoint is the student that `keep` describes."""
+        denoiser, config = self.family.denoiser_class, self.family.read_student_config(self.checkpoint)
+        planned, found = (build_on_meta(denoiser, each).state_dict() for each in (self.config, config))
         for name in sorted(planned.keys() | found.keys()):
             shapes = [tuple(weights[name].shape) if name in weights else "nothing" for weights in (planned, found)]
             if shapes[0] != shapes[1]:
@@ -56,7 +72,12 @@ class StudentPlan:
                     f"model.student.checkpoint={self.checkpoint.name} is not the student that model.student.keep describes:"
                     f" {name} should be {shapes[0]} and is {shapes[1]}"
                 )
-        return student
+
+    def load_student(self, teacher: nn.Module | None) -> nn.Module:
+        """The student in fp32, from its own checkpoint or with the kept layers of `teacher`."""
+        if self.checkpoint is None:
+            return make_student(teacher, self.keep, self.fresh)[0]
+        return self.family.load_student(self.checkpoint)
 
 
 @MODELS.register_module()
@@ -69,7 +90,8 @@ class Distiller(BaseModel):
         teacher: the family and checkpoint, e.g. `dict(type="StableDiffusionXL", checkpoint=...)`.
         student: `keep` (which layers of the teacher stay; {} keeps all), `checkpoint` (pretrained weights of the student
             instead of the teacher's), `fresh` (patterns of tensors that start from random values).
-        losses: name -> loss; "task" is logged as `loss_task`. Values are logged weighted, so they add up to `loss`.
+        losses: name -> loss, or None for none; "task" is logged as `loss_task`. Values are logged weighted, so they add up
+            to `loss`.
         method: what one step computes.
         feature_pairs: `level`, `rule`, `pairs` of `features.derive_pairs`.
         gradient_checkpointing: recompute the student's activations in backward, to save memory.
@@ -91,9 +113,7 @@ class Distiller(BaseModel):
         data_preprocessor: dict | None = None,
     ):
         super().__init__(data_preprocessor)
-        if dtype not in DTYPES:
-            raise InputError(f"model.dtype={dtype!r} is unknown; expected one of {', '.join(DTYPES)}")
-        self.dtype = DTYPES[dtype]
+        self.dtype = compute_dtype(dtype)
         plan = StudentPlan(teacher, student or {}, feature_pairs, losses)
         self.family, self.losses, self.pairs = plan.family, plan.losses, plan.pairs
         self.method = MODELS.build(method or dict(type="DenoisingKD"))
@@ -110,8 +130,6 @@ class Distiller(BaseModel):
         if denoiser is not None:
             freeze(denoiser, self.dtype)
         self.frozen = Frozen(self.family.assemble(pipeline, denoiser))
-        self.student_taps = FeatureTaps(self.student, [ours for ours, _ in self.pairs])
-        self.teacher_taps = FeatureTaps(self.teacher, [theirs for _, theirs in self.pairs]) if self.pairs else None
 
     @property
     def teacher(self) -> nn.Module | None:
@@ -145,7 +163,7 @@ class Distiller(BaseModel):
         teacher_prediction, theirs = (
             self.run_teacher(noisy, timesteps, condition) if self.teacher is not None else (None, {})
         )
-        with self.student_taps.record() as ours, self.autocast():
+        with FeatureTaps(self.student, [ours for ours, _ in self.pairs]).record() as ours, self.autocast():
             prediction = self.student(noisy, timesteps, **condition, return_dict=False)[0]
         features = {f"{student} <- {teacher}": (ours[student], theirs[teacher]) for student, teacher in self.pairs}
         return Step(noisy, timesteps, prediction, target, teacher_prediction, features)
@@ -153,9 +171,7 @@ class Distiller(BaseModel):
     @torch.no_grad()
     def run_teacher(self, noisy: Tensor, timesteps: Tensor, condition: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """The teacher's prediction and features, in the compute dtype."""
-        if self.teacher_taps is None:
-            return self.teacher(noisy.to(self.dtype), timesteps, **condition, return_dict=False)[0], {}
-        with self.teacher_taps.record() as features:
+        with FeatureTaps(self.teacher, [theirs for _, theirs in self.pairs]).record() as features:
             prediction = self.teacher(noisy.to(self.dtype), timesteps, **condition, return_dict=False)[0]
         return prediction, features
 
@@ -166,7 +182,7 @@ class Distiller(BaseModel):
         denoiser = self.teacher if teacher else self.student
         pipeline = self.family.assemble(self.frozen.pipeline, denoiser)
         if scheduler := options.pop("scheduler", None):
-            pipeline.scheduler = getattr(diffusers, scheduler).from_config(pipeline.scheduler.config)
+            pipeline.scheduler = scheduler_class(scheduler).from_config(pipeline.scheduler.config)
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         training = denoiser.training
         denoiser.eval()

@@ -51,8 +51,10 @@ class Family:
         self.checkpoint.check_components(
             [name for name in (self.denoiser_name, *self.models) if not (vae and name == "vae")]
         )
+        self.checkpoint.check_tokenizers([name for name in index if name.startswith("tokenizer")])
         if self.vae:
             self.vae.check_components([""])
+            self.vae.read_json("config.json")
         self.denoiser_config = self.checkpoint.read_json(f"{self.denoiser_name}/config.json")
         scheduler = self.checkpoint.read_json("scheduler/scheduler_config.json")
         # Any diffusers scheduler computes the betas of its config; the training one is always DDPM's.
@@ -84,9 +86,23 @@ class Family:
 
     def load_student(self, checkpoint: Checkpoint) -> nn.Module:
         """A pretrained student's denoiser in fp32, from a pipeline or from the folder of the denoiser alone."""
+        return checkpoint.load(self.denoiser_class.from_pretrained, subfolder=self._student_folder(checkpoint) or None)
+
+    def read_student_config(self, checkpoint: Checkpoint) -> dict:
+        """The config of a pretrained student's denoiser; on disk, its weights are checked as well."""
+        folder = self._student_folder(checkpoint)
+        checkpoint.check_components([folder])
+        config = checkpoint.read_json(f"{folder}/config.json".lstrip("/"))
+        if config.get("_class_name") != self.denoiser_class.__name__:
+            raise InputError(
+                f"{checkpoint.key}={checkpoint.name} holds {config.get('_class_name')};"
+                f" needed is {self.denoiser_class.__name__}, or a pipeline with one"
+            )
+        return config
+
+    def _student_folder(self, checkpoint: Checkpoint) -> str:
         alone = checkpoint.is_folder and not Path(checkpoint.path, self.denoiser_name).is_dir()
-        subfolder = None if alone else self.denoiser_name
-        return checkpoint.load(self.denoiser_class.from_pretrained, subfolder=subfolder)
+        return "" if alone else self.denoiser_name
 
     def assemble(self, pipeline: diffusers.DiffusionPipeline, denoiser: nn.Module) -> diffusers.DiffusionPipeline:
         """A pipeline of the same parts around `denoiser`."""

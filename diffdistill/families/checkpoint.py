@@ -72,6 +72,12 @@ class Checkpoint:
         for name in names:
             check_weights(Path(self.path, name), f"{self.key}={self.name}")
 
+    def check_tokenizers(self, names: list[str]) -> None:
+        """Check that every tokenizer in `names` has its vocabulary; without it transformers makes an empty one."""
+        for name in names if self.is_folder else ():
+            if not any(Path(self.path, name, file).exists() for file in ("tokenizer.json", "vocab.json")):
+                raise InputError(f"{self.key}={self.name}: {name}/ has no vocabulary; download it again")
+
     def load(self, loader, **options):
         """`loader(path, **options)`, with errors of files turned into one line."""
         for library in (diffusers, transformers):
