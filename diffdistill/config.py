@@ -1,9 +1,11 @@
 """Finding and reading configs."""
 
+import inspect
 from difflib import get_close_matches
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 import diffdistill.registry  # noqa: F401  (makes `_base_ = ["diffdistill::..."]` known)
 from diffdistill.errors import InputError
@@ -34,11 +36,30 @@ def load_config(name: str, options: dict | None = None, work_dir: str | None = N
     path = find_config(name)
     try:
         config = Config.fromfile(path)
-        config.merge_from_dict(options or {})
-    except InputError:
-        raise
+    except SyntaxError as error:
+        raise InputError(f"config {path}, line {error.lineno}: {error.msg}") from error
     except Exception as error:  # a config is Python: whatever it raises is a mistake in it
-        reason = " ".join(str(error).split())
-        raise InputError(f"config {path} cannot be read: {type(error).__name__}: {reason}") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+        if isinstance(error, FileNotFoundError):
+            missing = str(error.filename or error).removeprefix('file "').removesuffix('" does not exist')
+            reason = f"its _base_ {missing} does not exist"
+            if missing.endswith("model-index.yml"):  # where MMEngine looks for `diffdistill::...`
+                reason = "_base_ `diffdistill::...` needs the package installed; run `pip install -e .` in its checkout"
+        raise InputError(f"config {path} cannot be read: {reason}") from error
+    merge_options(config, options or {})
     config.work_dir = work_dir or config.get("work_dir") or str(Path("work_dirs", path.stem))
     return config
+
+
+def merge_options(config: Config, options: dict) -> None:
+    """Merge dotted keys into `config`. Raises InputError for a first part that neither it nor MMEngine's Runner knows."""
+    known = {*config, *inspect.signature(Runner).parameters, "custom_imports", "work_dir"}
+    for key in options:
+        section = key.split(".")[0]
+        if section not in known:
+            near = get_close_matches(section, known, n=3, cutoff=0.5) or sorted(config)
+            raise InputError(f"--cfg-options {key}: the config has no {section}; the nearest: {', '.join(near)}")
+    try:
+        config.merge_from_dict(options)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(f"--cfg-options: {' '.join(str(error).split())}") from error

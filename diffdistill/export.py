@@ -5,9 +5,10 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import nn
 
+from diffdistill.check import check_folder
 from diffdistill.distiller import DTYPES
 from diffdistill.errors import InputError
-from diffdistill.run import check_work_dir, exported_student, load_runner
+from diffdistill.run import exported_student, load_distiller
 from diffdistill.save import save_whole
 
 
@@ -16,14 +17,12 @@ def export_pipeline(config: Config, checkpoint: str | None, out: str, dtype: str
 
     `checkpoint` is a `.pth` or a UNet folder; by default the student that the run exported.
     """
-    check_work_dir(out)
+    check_folder(out, "OUT")
     if Path(out).exists() and any(Path(out).iterdir()):
         raise InputError(f"{out} is not empty; name a new folder")
     # No loss: nothing but the student, the VAE and the text encoders is loaded.
     config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True))))
-    runner = load_runner(config, checkpoint or exported_student(config))
-    runner.load_or_resume()
-    distiller = runner.model.to("cpu")
+    distiller = load_distiller(config, checkpoint or exported_student(config)).to("cpu")
     pipeline = distiller.family.assemble(distiller.frozen.pipeline, distiller.student.eval())
     for model in pipeline.components.values():
         if isinstance(model, nn.Module):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,8 @@ def pair_layers(
     for ours, theirs in result:
         for name, names, owner in ((ours, student, "student"), (theirs, teacher, "teacher")):
             if name not in names:
-                raise InputError(f"feature_pairs: the {owner} has no layer {name!r}")
+                near = ", ".join(get_close_matches(name, names, n=3, cutoff=0.0))
+                raise InputError(f"feature_pairs: the {owner} has no layer {name!r}; the nearest: {near}")
         if student[ours] != teacher[theirs]:
             raise InputError(
                 f"feature_pairs: {ours} {student[ours]} and the teacher's {theirs} {teacher[theirs]} differ in shape;"

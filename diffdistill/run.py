@@ -1,59 +1,62 @@
-"""Training and testing from a config: check what the user gave, then hand over to MMEngine's Runner."""
+"""Training and testing from a config: check what the user gave, then hand over to MMEngine."""
 
-import inspect
 import os
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.device import get_device
+from mmengine.runner import Runner, set_random_seed
 
-from diffdistill.distiller import Distiller, StudentPlan
+from diffdistill.check import check, check_checkpoint, check_model, check_parts
+from diffdistill.distiller import Distiller
 from diffdistill.errors import InputError
-from diffdistill.registry import DATASETS
-
-
-def check_work_dir(folder: str) -> None:
-    """Raise InputError unless `folder` can be written, without creating it."""
-    nearest = Path(folder).absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        reason = "is a file" if nearest.is_file() else "cannot be written"
-        raise InputError(f"--work-dir={folder}: {nearest} {reason}; choose a folder that can be written")
-
-
-def check_model(model: dict) -> StudentPlan:
-    """Build the plan of the student, which reads small files only. Raises InputError for what cannot work."""
-    known = inspect.signature(Distiller).parameters
-    for key in model:
-        if key != "type" and key not in known:
-            raise InputError(f"model.{key} is not a key of the config; model has {', '.join(known)}")
-    for key in ("teacher", "losses"):
-        if key not in model:
-            raise InputError(f"model.{key} is missing from the config")
-    return StudentPlan(model["teacher"], model.get("student") or {}, model.get("feature_pairs"), model["losses"])
-
-
-def check(config: Config) -> None:
-    """Find the mistakes that can be found before gigabytes are loaded, and before anything is written."""
-    check_work_dir(config.work_dir)
-    check_model(config.model)
-    DATASETS.build(config.train_dataloader.dataset)[0]
+from diffdistill.hooks.resume import SeededIterator
+from diffdistill.registry import MODELS
 
 
 def train(config: Config, resume: str | None = None, launcher: str = "none") -> None:
     """Train from `config`. `resume`: "auto" goes on from the run's last checkpoint, a path from that file."""
-    if resume and resume != "auto" and not Path(resume).is_file():
-        raise InputError(f"--resume={resume}: no such file; give a checkpoint such as {config.work_dir}/iter_1000.pth")
-    check(config)
+    if resume == "auto":
+        config.load_from = last_checkpoint(config.work_dir)
+    elif resume:
+        if not Path(resume).is_file():
+            raise InputError(f"--resume={resume}: no such file; give a checkpoint such as {config.work_dir}/iter_1000.pth")
+        config.load_from = resume
     config.resume = bool(resume)
-    config.load_from = None if resume == "auto" else resume or config.get("load_from")
     config.launcher = launcher
+    check(config, config.get("load_from"))
     if launcher != "none" and not torch.cuda.is_available():
-        torch.distributed.init_process_group("gloo")
+        start_process_group(launcher)
         config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
-    Runner.from_cfg(config).train()
+    try:
+        Runner.from_cfg(config).train()
+    except KeyboardInterrupt:
+        last = last_checkpoint(config.work_dir)
+        advice = f"the same command with --resume goes on from {last}" if last else "there is no checkpoint yet"
+        raise KeyboardInterrupt(f"interrupted; {advice}") from None
+
+
+def last_checkpoint(work_dir: str) -> str | None:
+    """The last checkpoint of the run in `work_dir`, wherever that folder has been moved to."""
+    note = Path(work_dir, "last_checkpoint")
+    if not note.exists():
+        return None
+    path = Path(note.read_text().strip())
+    path = path if path.exists() else Path(work_dir, path.name)
+    if not path.exists():
+        raise InputError(f"{note} names {path.name}, which is not there; give a checkpoint with --resume=PATH")
+    return str(path)
+
+
+def start_process_group(launcher: str) -> None:
+    """Gloo, for ranks on CPUs. (MMEngine starts NCCL by itself.)"""
+    if launcher == "pytorch" and "RANK" not in os.environ:
+        raise InputError(
+            "--launcher=pytorch: no ranks have been started; start them with"
+            " `python -m torch.distributed.run --nproc_per_node N tools/train.py ...`, or `mim train ... --gpus N`"
+        )
+    torch.distributed.init_process_group("gloo")
 
 
 def exported_student(config: Config) -> str:
@@ -64,20 +67,30 @@ def exported_student(config: Config) -> str:
     return str(folder)
 
 
-def load_runner(config: Config, checkpoint: str) -> Runner:
-    """A runner whose student has the weights of `checkpoint`: a `.pth` file, or a diffusers folder of a UNet or pipeline."""
+def use_checkpoint(config: Config, checkpoint: str) -> None:
+    """Make `config` start from `checkpoint`: a `.pth` of a run, or the diffusers folder of a denoiser or pipeline."""
     path = Path(checkpoint)
     if not path.exists():
         raise InputError(f"--checkpoint={checkpoint}: no such file or folder")
-    check_model(config.model)
-    config.load_from = None
+    config.load_from, config.resume = None, False
     if path.is_dir():
-        config.model.setdefault("student", {})["checkpoint"] = str(path)
+        config.model["student"] = dict(config.model.get("student") or {}, checkpoint=str(path))
     else:
         config.load_from = str(path)
-    for key in ("ema", "export", "samples", "baseline"):
-        config.default_hooks.pop(key, None)
-    return Runner.from_cfg(config)
+    check_parts(config)
+    plan = check_model(config.model)
+    if config.load_from:
+        check_checkpoint(config.load_from, plan)
+
+
+def load_distiller(config: Config, checkpoint: str) -> Distiller:
+    """The model of `config` in eval mode, its student with the weights of `checkpoint`; nothing is written."""
+    use_checkpoint(config, checkpoint)
+    distiller = MODELS.build(config.model).to(get_device()).eval()
+    if config.load_from:
+        weights = torch.load(config.load_from, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        distiller.load_state_dict(weights)
+    return distiller
 
 
 def evaluate(config: Config, checkpoint: str, batches: int = 20) -> dict[str, float]:
@@ -85,25 +98,25 @@ def evaluate(config: Config, checkpoint: str, batches: int = 20) -> dict[str, fl
 
     Noise, timesteps and pictures follow from `randomness.seed`, so that two checkpoints see the same ones.
     """
-    has_metrics = config.get("val_evaluator") is not None
-    if has_metrics:
-        config.test_dataloader, config.test_evaluator, config.test_cfg = config.val_dataloader, config.val_evaluator, dict()
-    runner = load_runner(config, checkpoint)
-    if has_metrics:
-        return runner.test()
-    runner.load_or_resume()
-    return mean_losses(runner, batches)
+    if config.get("val_evaluator") is None:
+        return mean_losses(config, checkpoint, batches)
+    use_checkpoint(config, checkpoint)
+    config.test_dataloader, config.test_evaluator, config.test_cfg = config.val_dataloader, config.val_evaluator, dict()
+    config.work_dir = str(Path(config.work_dir, "test"))  # MMEngine writes the config there: not over the training's
+    for key in ("ema", "export", "samples", "baseline"):
+        config.default_hooks.pop(key, None)
+    return Runner.from_cfg(config).test()
 
 
 @torch.no_grad()
-def mean_losses(runner: Runner, batches: int) -> dict[str, float]:
+def mean_losses(config: Config, checkpoint: str, batches: int) -> dict[str, float]:
     """Mean of every loss term over the first `batches` batches of the training data."""
-    runner.set_randomness(seed=runner.seed)
-    model, loader = runner.model.eval(), runner.build_dataloader(runner.cfg.train_dataloader, seed=runner.seed)
+    seed = config.get("randomness", {}).get("seed") or 0
+    set_random_seed(seed)
+    distiller, loader = load_distiller(config, checkpoint), Runner.build_dataloader(config.train_dataloader, seed=seed)
     totals: dict[str, float] = {}
-    iterator = iter(loader)
-    for _ in range(batches):
-        terms = model(**model.data_preprocessor(next(iterator)), mode="loss")
+    for _, batch in zip(range(batches), SeededIterator(iter(loader), seed, rank=0), strict=False):
+        terms = distiller(**distiller.data_preprocessor(batch), mode="loss")
         for name, value in terms.items():
             totals[name] = totals.get(name, 0.0) + value.item() / batches
     return totals

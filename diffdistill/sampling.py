@@ -12,7 +12,7 @@ from PIL import Image
 from diffdistill.config import load_config
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
 from diffdistill.grid import picture_grid
-from diffdistill.run import exported_student, load_runner
+from diffdistill.run import exported_student, load_distiller
 
 Rows = dict[str, Sequence[np.ndarray]]
 
@@ -32,9 +32,7 @@ def sample_config(
 ) -> Rows:
     """Rows of the teacher (where the config keeps one) and the student, from `checkpoint` or the run's exported student."""
     config = load_config(name, overrides)
-    runner = load_runner(config, checkpoint or exported_student(config))
-    runner.load_or_resume()
-    distiller = runner.model.eval()
+    distiller = load_distiller(config, checkpoint or exported_student(config))
     distiller.sampling.update(options)
     rows: Rows = {}
     if distiller.teacher is not None:

@@ -70,6 +70,11 @@ def resolve_keep(lengths: Mapping[str, int], keep: Mapping[str, Sequence[int] | 
     for pattern, indices in keep.items():
         if indices is None:
             continue
+        if not isinstance(indices, (list, tuple)):
+            raise InputError(
+                f"student.keep[{pattern!r}] = {indices!r} is no list of layer numbers"
+                " (a pattern has dots, so it cannot be written in --cfg-options: write a config of your own)"
+            )
         matches[pattern] = [path for path in lengths if path_matches(pattern, path)]
         if not matches[pattern]:
             near = get_close_matches(pattern, lengths, n=3, cutoff=0.0)

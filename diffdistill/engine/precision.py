@@ -14,8 +14,8 @@ class MixedPrecision(OptimWrapper):
     gradient scaler for fp16, whose small gradients would vanish. bf16 and fp32 need none.
     """
 
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
+    def __init__(self, optimizer: torch.optim.Optimizer, accumulative_counts: int = 1, clip_grad: dict | None = None):
+        super().__init__(optimizer, accumulative_counts, clip_grad)
         self.scaler: torch.amp.GradScaler | None = None
         self._restored: dict | None = None
 

@@ -1,13 +1,16 @@
 """A resumed run goes on exactly as if it had not stopped."""
 
 import random
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
+from torch import Tensor
 
 from diffdistill.errors import InputError
+from diffdistill.hooks.common import distiller_of
 from diffdistill.registry import HOOKS
 
 
@@ -29,12 +32,23 @@ class SeededIterator:
         return next(self.iterator)
 
 
+def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: str) -> None:
+    """Raise InputError unless both have the same tensors; MMEngine would load those that fit, and go on."""
+    for name in sorted(found.keys() | expected.keys()):
+        here, there = (tuple(weights[name].shape) if name in weights else "nothing" for weights in (found, expected))
+        if here != there:
+            raise InputError(
+                f"{file} is not a checkpoint of this config's student: {name} is {here} in it and should be {there};"
+                " give the config that it was trained with"
+            )
+
+
 @HOOKS.register_module()
 class ResumeHook(Hook):
     """Makes `--resume` exact and its checkpoints safe to load.
 
     Random numbers follow from the step's number. Log histories are saved as plain lists, so that a checkpoint loads with
-    `torch.load(weights_only=True)`. A checkpoint of another student is refused: MMEngine would load what fits and go on.
+    `torch.load(weights_only=True)`. A checkpoint of another student is refused.
     """
 
     priority = "VERY_HIGH"
@@ -51,15 +65,7 @@ class ResumeHook(Hook):
         hub["runtime_info"], hub["resumed_keys"] = dict(hub["runtime_info"]), dict(hub["resumed_keys"])
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        expected = runner.model.state_dict().keys()
-        found = {name.removeprefix("module.") for name in checkpoint["state_dict"]}
-        expected = {name.removeprefix("module.") for name in expected}
-        if found != expected:
-            name = sorted(found ^ expected)[0]
-            side = "has no" if name in expected else "has, and the config's student has not,"
-            raise InputError(
-                f"the checkpoint is not of this config's student: it {side} {name}; give the config that it was trained with"
-            )
+        check_weights(checkpoint["state_dict"], distiller_of(runner).state_dict(), runner._load_from or "the checkpoint")
         hub = checkpoint.get("message_hub", {})
         for name, history in hub.get("log_scalars", {}).items():
             if not isinstance(history, HistoryBuffer):

@@ -7,6 +7,7 @@ import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
+from diffdistill.errors import InputError
 from diffdistill.grid import picture_grid
 from diffdistill.hooks.common import distiller_of, ema_weights
 from diffdistill.registry import HOOKS
@@ -17,7 +18,7 @@ class SampleHook(Hook):
     """Writes `samples/step_<N>.png` under the run and hands the same grid to the visualizer.
 
     Args:
-        prompts: one column each. None takes no samples.
+        prompts: one column each; None takes no samples.
         interval: steps between two grids; one is always written at the end.
         seed: the initial noise of column i follows from seed + i.
     """
@@ -25,6 +26,8 @@ class SampleHook(Hook):
     priority = "LOW"
 
     def __init__(self, prompts: Sequence[str] | None = None, interval: int = 1000, seed: int = 0):
+        if prompts is not None and not list(prompts):
+            raise InputError("default_hooks.samples.prompts is empty; give a prompt, or None to take no samples")
         self.prompts, self.interval, self.seed = list(prompts or []), interval, seed
         self.teacher_row = None
 

@@ -1,0 +1,197 @@
+"""What is wrong with a config, found before gigabytes are loaded and before anything is written."""
+
+import inspect
+import pickle
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import EMAHook
+from mmengine.registry import DATA_SAMPLERS, MODELS, OPTIMIZERS, PARAM_SCHEDULERS, Registry
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from diffdistill import registry
+from diffdistill.distiller import Distiller, StudentPlan, compute_dtype, scheduler_class
+from diffdistill.errors import InputError
+from diffdistill.features import derive_pairs
+from diffdistill.hooks.resume import check_weights
+from diffdistill.student import build_on_meta
+
+REQUIRED = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
+
+# Where a config names the type of a part, what builds it, and the arguments that do not come from the config.
+PARTS: list[tuple[str, Registry, Sequence[str]]] = [
+    ("model", registry.MODELS, ()),
+    ("model.teacher", registry.MODELS, ()),
+    ("model.method", registry.MODELS, ()),
+    ("model.losses.*", registry.MODELS, ()),
+    ("train_dataloader.dataset", registry.DATASETS, ()),
+    ("train_dataloader.dataset.pipeline.*", registry.TRANSFORMS, ()),
+    ("train_dataloader.sampler", DATA_SAMPLERS, ("dataset",)),
+    ("val_dataloader.dataset", registry.DATASETS, ()),
+    ("val_dataloader.sampler", DATA_SAMPLERS, ("dataset",)),
+    ("val_evaluator.*", registry.METRICS, ()),
+    ("train_cfg", registry.LOOPS, ("runner", "dataloader")),
+    ("optim_wrapper", registry.OPTIM_WRAPPERS, ("optimizer",)),
+    ("optim_wrapper.optimizer", OPTIMIZERS, ("params",)),
+    ("param_scheduler.*", PARAM_SCHEDULERS, ("optimizer",)),
+    ("default_hooks.*", registry.HOOKS, ()),
+    ("custom_hooks.*", registry.HOOKS, ()),
+]
+
+
+def check(config: Config, checkpoint: str | None = None) -> None:
+    """Find the mistakes of a training: of the config and, where it starts from one, of the checkpoint."""
+    for key in REQUIRED:
+        if key not in config:
+            raise InputError(f"the config has no {key}; inherit one that has, e.g. {', '.join(REQUIRED)} of configs/_base_")
+    check_folder(config.work_dir, "--work-dir")
+    check_parts(config)
+    check_intervals(config)
+    plan = check_model(config.model)
+    if checkpoint:
+        check_checkpoint(checkpoint, plan)
+    build(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")[0]
+    for kind in ("default_hooks", "custom_hooks"):
+        for where, hook in find_parts(config.get(kind), ["*"], kind):
+            build(registry.HOOKS, hook, where)
+
+
+def check_model(model: Mapping) -> StudentPlan | None:
+    """Build the plan of the student, which reads small files only; None where the model is no Distiller."""
+    if not issubclass(registry.MODELS.get(model["type"]), Distiller):
+        return None
+    for key in ("student", "student.keep", "feature_pairs", "sampling"):
+        section = model
+        for part in key.split("."):
+            section = (section or {}).get(part)
+        if not isinstance(section or {}, Mapping):
+            raise InputError(f"model.{key}={section!r} is no dict; to empty it, write model.{key}._delete_=True")
+    check_keys(model.get("student") or {}, ("keep", "checkpoint", "fresh"), "model.student")
+    pair_keys = list(inspect.signature(derive_pairs).parameters)[4:]
+    check_keys(model.get("feature_pairs") or {}, pair_keys, "model.feature_pairs")
+    compute_dtype(model.get("dtype", "float32"))
+    plan = StudentPlan(model["teacher"], model.get("student") or {}, model.get("feature_pairs"), model["losses"])
+    sampling = dict(model.get("sampling") or {})
+    if scheduler := sampling.pop("scheduler", None):
+        scheduler_class(scheduler)
+    call = inspect.signature(plan.family.pipeline_class.__call__).parameters
+    check_keys(sampling, ["scheduler", *list(call)[1:]], "model.sampling")
+    return plan
+
+
+def check_parts(config: Config) -> None:
+    """Raise InputError for a part with an unknown type, or with an argument that its type does not take."""
+    whole = config.to_dict()
+    for path, parts, provided in PARTS:
+        for where, part in find_parts(whole, path.split(".")):
+            check_part(part, parts, provided, where)
+    for name in ("train_dataloader", "val_dataloader"):
+        check_keys(config.get(name) or {}, [*inspect.signature(DataLoader).parameters, "num_batch_per_epoch"], name)
+    check_keys(config.get("randomness") or {}, list(inspect.signature(Runner.set_randomness).parameters)[1:], "randomness")
+
+
+def check_part(part, parts: Registry, provided: Sequence[str], where: str) -> None:
+    if not isinstance(part, dict) or "type" not in part:
+        raise InputError(f"{where}={part!r} says no type; write {where}=dict(type=..., ...), or drop it with None")
+    kind = part["type"]
+    if isinstance(kind, str):
+        try:
+            kind = parts.get(kind)
+        except RuntimeError:  # MMEngine's answer to a name that it cannot import
+            kind = None
+        if kind is None:
+            inherited = parts.parent.module_dict if parts.parent else {}
+            near = get_close_matches(part["type"], [*parts.module_dict, *inherited], n=3, cutoff=0.5)
+            near = ", ".join(near or sorted(parts.module_dict))
+            raise InputError(f"{where}.type={part['type']!r} is unknown; the nearest: {near}")
+    parameters = inspect.signature(kind).parameters.values()
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if kind is EMAHook:  # what it does not know it hands to the average
+        average = MODELS.get(part.get("ema_type", "ExponentialMovingAverage"))
+        check_keys(part, [*inspect.signature(kind).parameters, *inspect.signature(average).parameters], where)
+    elif not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        check_keys(part, [p.name for p in named], where)
+    for parameter in named:
+        if parameter.default is parameter.empty and parameter.name not in (*part, *provided):
+            raise InputError(f"{where}.{parameter.name} is missing; {part['type']} needs it")
+
+
+def check_keys(given: Iterable[str], known: Sequence[str], where: str) -> None:
+    """Raise InputError for a key of the section `where` that is not `known`."""
+    for key in given:
+        if key not in known and key not in ("type", "_scope_"):  # MMEngine marks inherited parts with their scope
+            raise InputError(f"{where}.{key} is not a key of the config; the nearest: {nearest(key, known)}")
+
+
+def check_intervals(config: Config) -> None:
+    """Raise InputError if a checkpoint would fall between two updates: the gradients gathered so far would be lost."""
+    counts = config.optim_wrapper.get("accumulative_counts", 1)
+    interval = ((config.get("default_hooks") or {}).get("checkpoint") or {}).get("interval", -1)
+    if interval > 0 and interval % counts:
+        raise InputError(
+            f"default_hooks.checkpoint.interval={interval} is no multiple of optim_wrapper.accumulative_counts={counts};"
+            f" the nearest is {max(round(interval / counts), 1) * counts}"
+        )
+
+
+def check_folder(folder: str, option: str) -> None:
+    """Raise InputError unless `folder`, given as `option`, can be written; it is not created."""
+    found = Path(folder).absolute()
+    while not found.exists():
+        found = found.parent
+    try:
+        with TemporaryFile(dir=found):  # permissions alone do not tell: root has them all, also on a read-only disk
+            pass
+    except OSError as error:
+        raise InputError(f"{option}={folder}: {found}: {error.strerror}; choose a folder that can be written") from None
+
+
+def check_checkpoint(path: str, plan: StudentPlan | None) -> None:
+    """Raise InputError unless `path` is a checkpoint of a run that trained the student of `plan`."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state, _ = checkpoint["state_dict"], checkpoint["meta"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} is no checkpoint of a run, or damaged ({type(error).__name__})") from None
+    if plan is not None:
+        student = build_on_meta(plan.family.denoiser_class, plan.config)
+        check_weights(state, {f"student.{name}": tensor for name, tensor in student.state_dict().items()}, path)
+
+
+def build(parts: Registry, part: Mapping, where: str):
+    """Build a part; what its constructor finds wrong is a mistake in the config."""
+    try:
+        return parts.build(part)
+    except InputError:
+        raise
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{where} ({part['type']}): {reason or type(error).__name__}") from error
+
+
+def find_parts(section, path: Sequence[str], where: str = "") -> Iterator[tuple[str, object]]:
+    """Every part at `path`, with its full name; `*` stands for the values of a dict or list, or for a part itself."""
+    if section is None:
+        return
+    if not path:
+        yield where, section
+    elif path[0] != "*":
+        if isinstance(section, Mapping):
+            yield from find_parts(section.get(path[0]), path[1:], f"{where}.{path[0]}".lstrip("."))
+    elif isinstance(section, Mapping) and "type" in section:
+        yield where, section
+    else:
+        items = section.items() if isinstance(section, Mapping) else enumerate(section)
+        for key, item in items:
+            yield from find_parts(item, path[1:], f"{where}.{key}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known names most like `name`; all of them where none is like it."""
+    known = sorted(known)
+    return ", ".join(get_close_matches(name, known, n=3, cutoff=0.5) or known)
