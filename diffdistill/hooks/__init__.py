@@ -1,9 +1,10 @@
 """What happens around training: exact resume, sample grids, baselines, and the export to diffusers."""
 
 from diffdistill.hooks.baseline import BaselineHook
+from diffdistill.hooks.checkpoint import SafeCheckpointHook
 from diffdistill.hooks.export import ExportHook
 from diffdistill.hooks.memory import MemoryHook
 from diffdistill.hooks.resume import ResumeHook
 from diffdistill.hooks.samples import SampleHook
 
-__all__ = ["BaselineHook", "ExportHook", "MemoryHook", "ResumeHook", "SampleHook"]
+__all__ = ["BaselineHook", "ExportHook", "MemoryHook", "ResumeHook", "SafeCheckpointHook", "SampleHook"]
