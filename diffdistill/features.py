@@ -1,5 +1,7 @@
 """Feature pairs, derived: which teacher layer each student layer is compared with, and how both are recorded."""
 
+import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -53,6 +55,12 @@ class FeatureTaps:
 
 def trace(denoiser_class: type, config: Mapping, size: int | None = None) -> Shapes:
     """Output shape of every layer in the order in which layers finish, from one forward pass on the meta device."""
+    return dict(_trace(denoiser_class, json.dumps(dict(config), sort_keys=True), size))
+
+
+@functools.cache  # a second or two for a large denoiser, and both the check of a config and the model ask for it
+def _trace(denoiser_class: type, config_json: str, size: int | None) -> Shapes:
+    config = json.loads(config_json)
     denoiser = build_on_meta(denoiser_class, config).eval()
     taps = FeatureTaps(denoiser, [name for name, _ in denoiser.named_modules() if name])
     with torch.device("meta"), torch.no_grad(), taps.record() as features:
