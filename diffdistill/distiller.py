@@ -17,7 +17,7 @@ from diffdistill.frozen import Frozen
 from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
-from diffdistill.student import build_on_meta, make_student, plan_student
+from diffdistill.student import build_on_meta, find_sources, make_student, plan_student
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -60,6 +60,9 @@ class StudentPlan:
         self.checkpoint = checkpoint and Checkpoint(checkpoint, "model.student.checkpoint")
         if self.checkpoint:
             self.check_checkpoint()
+        else:
+            weights = (build_on_meta(denoiser, each).state_dict() for each in (self.config, config))
+            find_sources(*weights, self.layers, self.fresh)
 
     def check_checkpoint(self) -> None:
         """Raise InputError unless the student's own checkpoint is the student that `keep` describes."""

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffdistill.denoisers import rules_of
 from diffdistill.errors import InputError
@@ -142,26 +142,38 @@ def plan_student(denoiser_class: type, config: Mapping, keep: Mapping) -> tuple[
     return student_config, layers
 
 
-def make_student(teacher: nn.Module, keep: Mapping, fresh: Sequence[str] = ()) -> tuple[nn.Module, LayerMap]:
-    """A student with the kept layers of `teacher` and a copy of their weights, in the teacher's dtype and on its device.
+def find_sources(
+    student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], layers: LayerMap, fresh: Sequence[str] = ()
+) -> dict[str, str]:
+    """The teacher's tensor behind each of the student's, but for those whose name matches a pattern in `fresh`.
 
-    Every tensor of the student has a source of the same shape in the teacher, or its name matches a pattern in `fresh` and
-    keeps its random first value; otherwise InputError.
+    Of both only names and shapes are read, so state dicts on the meta device will do. Raises InputError for a tensor of the
+    student without a source of its shape.
     """
-    config, layers = plan_student(type(teacher), teacher.config, keep)
-    student = build(type(teacher), config) if fresh else build_on_meta(type(teacher), config)
-    source, weights = teacher.state_dict(), {}
-    for name, tensor in student.state_dict().items():
+    sources = {}
+    for name, tensor in student.items():
         if any(path_matches(pattern, name) for pattern in fresh):
-            weights[name] = tensor
             continue
         origin = layers.to_teacher(name)
-        found = tuple(source[origin].shape) if origin in source else "nothing"
+        found = tuple(teacher[origin].shape) if origin in teacher else "nothing"
         if found != tuple(tensor.shape):
             raise InputError(
                 f"student.keep: {name} {tuple(tensor.shape)} has no source of its shape in the teacher"
                 f" ({origin}: {found}); keep other layers, or declare it in student.fresh"
             )
+        sources[name] = origin
+    return sources
+
+
+def make_student(teacher: nn.Module, keep: Mapping, fresh: Sequence[str] = ()) -> tuple[nn.Module, LayerMap]:
+    """A student with the kept layers of `teacher` and a copy of their weights, in the teacher's dtype and on its device.
+
+    Tensors whose names match a pattern in `fresh` keep their random first values; see `find_sources`.
+    """
+    config, layers = plan_student(type(teacher), teacher.config, keep)
+    student = build(type(teacher), config) if fresh else build_on_meta(type(teacher), config)
+    source, weights = teacher.state_dict(), student.state_dict()
+    for name, origin in find_sources(weights, source, layers, fresh).items():
         weights[name] = source[origin].clone()
     student.load_state_dict(weights, strict=True, assign=True)
     return student, layers
