@@ -48,6 +48,13 @@ class Family:
                 f"model.teacher.checkpoint={checkpoint}: a {index.get('_class_name')} without {', '.join(missing)};"
                 f" model.teacher.type {type(self).__name__} needs a {self.pipeline_class.__name__}"
             )
+        known = inspect.signature(self.pipeline_class).parameters
+        foreign = [name for name, part in index.items() if isinstance(part, list) and part[0] and name not in known]
+        if foreign:
+            raise InputError(
+                f"model.teacher.checkpoint={checkpoint}: a {index.get('_class_name')} with {', '.join(foreign)};"
+                f" model.teacher.type {type(self).__name__} needs a {self.pipeline_class.__name__}"
+            )
         self.checkpoint.check_components(
             [name for name in (self.denoiser_name, *self.models) if not (vae and name == "vae")]
         )
@@ -82,11 +89,22 @@ class Family:
 
     def load_denoiser(self) -> nn.Module:
         """The teacher's denoiser in fp32: the student's first weights are copied from it before it is cast."""
-        return self.checkpoint.load(self.denoiser_class.from_pretrained, subfolder=self.denoiser_name, variant=self.variant)
+        return self._load_denoiser(self.checkpoint, subfolder=self.denoiser_name, variant=self.variant)
 
     def load_student(self, checkpoint: Checkpoint) -> nn.Module:
         """A pretrained student's denoiser in fp32, from a pipeline or from the folder of the denoiser alone."""
-        return checkpoint.load(self.denoiser_class.from_pretrained, subfolder=self._student_folder(checkpoint) or None)
+        return self._load_denoiser(checkpoint, subfolder=self._student_folder(checkpoint) or None)
+
+    def _load_denoiser(self, checkpoint: Checkpoint, **options) -> nn.Module:
+        load = self.denoiser_class.from_pretrained
+        denoiser, info = checkpoint.load(load, output_loading_info=True, **options)
+        for problem, names in (("lack", info["missing_keys"]), ("have, and its config.json has not,", info["unexpected_keys"])):
+            if names:  # diffusers would start the one from random values and leave the other out
+                raise InputError(
+                    f"{checkpoint.key}={checkpoint.name}: the weights of the {self.denoiser_class.__name__} {problem}"
+                    f" {len(names)} tensors such as {sorted(names)[0]}; they belong to another config.json"
+                )
+        return denoiser
 
     def read_student_config(self, checkpoint: Checkpoint) -> dict:
         """The config of a pretrained student's denoiser; on disk, its weights are checked as well."""
