@@ -98,11 +98,12 @@ class Family:
     def _load_denoiser(self, checkpoint: Checkpoint, **options) -> nn.Module:
         load = self.denoiser_class.from_pretrained
         denoiser, info = checkpoint.load(load, output_loading_info=True, **options)
-        for problem, names in (("lack", info["missing_keys"]), ("have, and its config.json has not,", info["unexpected_keys"])):
-            if names:  # diffusers would start the one from random values and leave the other out
+        # Of such tensors diffusers would start the one kind from random values, and leave the other kind out.
+        for problem, names in (("missing", info["missing_keys"]), ("left over", info["unexpected_keys"])):
+            if names:
                 raise InputError(
-                    f"{checkpoint.key}={checkpoint.name}: the weights of the {self.denoiser_class.__name__} {problem}"
-                    f" {len(names)} tensors such as {sorted(names)[0]}; they belong to another config.json"
+                    f"{checkpoint.key}={checkpoint.name}: the weights of the {self.denoiser_class.__name__} are not those of"
+                    f" its config.json: {len(names)} tensors are {problem}, such as {min(names)}"
                 )
         return denoiser
 

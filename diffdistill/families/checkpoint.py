@@ -73,10 +73,11 @@ class Checkpoint:
             check_weights(Path(self.path, name), f"{self.key}={self.name}")
 
     def check_tokenizers(self, names: list[str]) -> None:
-        """Check that every tokenizer in `names` has its vocabulary; without it transformers makes an empty one."""
+        """Check that every tokenizer in `names` is there; transformers fills in what is not, without its words or its end."""
         for name in names if self.is_folder else ():
-            if not any(Path(self.path, name, file).exists() for file in ("tokenizer.json", "vocab.json")):
-                raise InputError(f"{self.key}={self.name}: {name}/ has no vocabulary; download it again")
+            for files in (("tokenizer.json", "vocab.json"), ("tokenizer_config.json",)):
+                if not any(Path(self.path, name, file).exists() for file in files):
+                    raise InputError(f"{self.key}={self.name}: {name}/{files[0]} is missing; download it again")
 
     def load(self, loader, **options):
         """`loader(path, **options)`, with errors of files turned into one line."""
