@@ -10,7 +10,7 @@ max_iters = 6000
 model = dict(
     teacher=dict(checkpoint="work_dirs/shapes_parts/sdxl"),
     student=dict(keep=dict(_delete_=True)),
-    losses=dict(_delete_=True, task=dict(type="TaskLoss")),
+    losses=dict(output=None, feature=None),
 )
 train_cfg = dict(max_iters=max_iters, val_interval=1000)
 param_scheduler = [

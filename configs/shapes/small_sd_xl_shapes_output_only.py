@@ -1,4 +1,4 @@
 """The quick start without feature pairs: task and output losses."""
 
 _base_ = ["./small_sd_xl_shapes.py"]
-model = dict(losses=dict(_delete_=True, task=dict(type="TaskLoss"), output=dict(type="OutputKD")))
+model = dict(losses=dict(feature=None))
