@@ -73,7 +73,7 @@ class Checkpoint:
             check_weights(Path(self.path, name), f"{self.key}={self.name}")
 
     def check_tokenizers(self, names: list[str]) -> None:
-        """Check that every tokenizer in `names` is there; transformers fills in what is not, without its words or its end."""
+        """Check that every tokenizer in `names` is there whole; transformers would make up what is missing."""
         for name in names if self.is_folder else ():
             for files in (("tokenizer.json", "vocab.json"), ("tokenizer_config.json",)):
                 if not any(Path(self.path, name, file).exists() for file in files):
