@@ -151,6 +151,12 @@ def check_folder(folder: str, option: str) -> None:
         raise InputError(f"{option}={folder}: {found}: {error.strerror}; choose a folder that can be written") from None
 
 
+def check_file(file: str, option: str) -> None:
+    """Raise InputError unless a file `file`, given as `option`, can be written."""
+    if not Path(file).parent.is_dir() or Path(file).is_dir():
+        raise InputError(f"{option}={file}: name a file in a folder that exists")
+
+
 def check_checkpoint(path: str, plan: StudentPlan | None) -> None:
     """Raise InputError unless `path` is a checkpoint of a run that trained the student of `plan`."""
     try:

@@ -11,6 +11,7 @@ import diffdistill.registry  # noqa: F401  (makes `_base_ = ["diffdistill::..."]
 from diffdistill.errors import InputError
 
 PACKAGE = Path(__file__).parent
+MMENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 
 
 def config_root() -> Path:
@@ -47,6 +48,7 @@ def load_config(name: str, options: dict | None = None, work_dir: str | None = N
                 reason = "_base_ `diffdistill::...` needs the package installed; run `pip install -e .` in its checkout"
         raise InputError(f"config {path} cannot be read: {reason}") from error
     merge_options(config, options or {})
+    drop_hooks(config)
     config.work_dir = work_dir or config.get("work_dir") or str(Path("work_dirs", path.stem))
     return config
 
@@ -63,3 +65,10 @@ def merge_options(config: Config, options: dict) -> None:
         config.merge_from_dict(options)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(f"--cfg-options: {' '.join(str(error).split())}") from error
+
+
+def drop_hooks(config: Config) -> None:
+    """Drop `default_hooks` that are None. MMEngine does so for its own alone, and needs to be told of those."""
+    for name, hook in list((config.get("default_hooks") or {}).items()):
+        if hook is None and name not in MMENGINE_HOOKS:
+            config.default_hooks.pop(name)

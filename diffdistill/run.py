@@ -1,5 +1,6 @@
 """Training and testing from a config: check what the user gave, then hand over to MMEngine."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -32,9 +33,21 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
     try:
         Runner.from_cfg(config).train()
     except KeyboardInterrupt:
-        last = last_checkpoint(config.work_dir)
-        advice = f"the same command with --resume goes on from {last}" if last else "there is no checkpoint yet"
-        raise KeyboardInterrupt(f"interrupted; {advice}") from None
+        raise KeyboardInterrupt(f"interrupted; {how_to_resume(config.work_dir)}") from None
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"out of memory with train_dataloader.batch_size={config.train_dataloader.batch_size}: lower it and raise"
+            " optim_wrapper.accumulative_counts in turn, or set model.gradient_checkpointing=True"
+        ) from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise InputError(f"no space left on the disk of {config.work_dir}; {how_to_resume(config.work_dir)}") from error
+
+
+def how_to_resume(work_dir: str) -> str:
+    last = last_checkpoint(work_dir)
+    return f"the same command with --resume goes on from {last}" if last else "there is no checkpoint yet"
 
 
 def last_checkpoint(work_dir: str) -> str | None:
@@ -98,6 +111,8 @@ def evaluate(config: Config, checkpoint: str, batches: int = 20) -> dict[str, fl
 
     Noise, timesteps and pictures follow from `randomness.seed`, so that two checkpoints see the same ones.
     """
+    if batches < 1:
+        raise InputError(f"--batches={batches}: give 1 or more")
     if config.get("val_evaluator") is None:
         return mean_losses(config, checkpoint, batches)
     use_checkpoint(config, checkpoint)

@@ -17,6 +17,7 @@ atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 sys.path.insert(0, str(Path(__file__).parent))  # for `import tiny`
 
 import pytest
+import runs
 import tiny
 import torch
 
@@ -45,3 +46,22 @@ def tiny_sd_v(tmp_path_factory) -> Path:
 def captioned_folder(tmp_path_factory) -> Path:
     """Folder of twelve captioned pictures of different sizes and kinds with `metadata.csv` (file_name, text, score)."""
     return tiny.write_captioned_folder(tmp_path_factory.mktemp("data") / "captioned")
+
+
+@pytest.fixture(scope="session")
+def shapes_run(tmp_path_factory, tiny_sdxl) -> runs.Ended:
+    """The quick start, made tiny, with an EMA: six steps, with validation, samples and a checkpoint after three and six."""
+    return runs.trained(
+        runs.SHAPES,
+        tmp_path_factory.mktemp("runs") / "shapes",
+        runs.shapes(tiny_sdxl, **runs.SIX_STEPS, **runs.EMA),
+    )
+
+
+@pytest.fixture(scope="session")
+def published_run(tmp_path_factory, tiny_sdxl, tiny_sd, captioned_folder) -> runs.Ended:
+    """The published SSD-1B config on a folder of pictures, with a VAE of its own: two steps, then a resume to three."""
+    work_dir = tmp_path_factory.mktemp("runs") / "published"
+    options = runs.published(tiny_sdxl, captioned_folder, model__teacher__vae=tiny_sd / "vae")
+    runs.trained(runs.PUBLISHED, work_dir, options)
+    return runs.trained(runs.PUBLISHED, work_dir, options | {"train_cfg__max_iters": 3}, "--resume")

@@ -21,9 +21,12 @@ def main() -> None:
     parser.add_argument("--launcher", choices=["none"], default="none", help=argparse.SUPPRESS)
     args = parser.parse_args()
 
+    from diffdistill.check import check_file
     from diffdistill.config import load_config
     from diffdistill.run import evaluate
 
+    if args.json:
+        check_file(args.json, "--json")
     config = load_config(args.config, parse_options(args.cfg_options), args.work_dir)
     figures = evaluate(config, args.checkpoint, args.batches)
     for name, value in figures.items():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import diffusers
 import transformers
-from huggingface_hub import hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
@@ -53,6 +53,7 @@ class Checkpoint:
         if Path(self.path).is_absolute() or self.path.startswith(".") or self.path.count("/") != 1:
             raise InputError(f"{self.key}={self.name}: no such folder")
         try:
+            self._ask_once()
             return hf_hub_download(self.path, file)
         except LocalEntryNotFoundError:
             raise InputError(
@@ -64,6 +65,15 @@ class Checkpoint:
         except (HfHubHTTPError, HFValidationError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"{self.key}={self.name}: no folder, and no hub repository in reach ({reason})") from None
+
+    def _ask_once(self) -> None:
+        """Where the hub does not answer, leave it to the cache: every download would retry for half a minute."""
+        try:
+            HfApi().model_info(self.path, timeout=10)
+        except (HfHubHTTPError, HFValidationError):
+            raise
+        except Exception:  # the HTTP libraries under the hub client have no error class in common
+            constants.HF_HUB_OFFLINE = True
 
     def check_components(self, names: list[str]) -> None:
         """Check that every model in `names` is there whole, before any is loaded. Hub names are left to the download."""

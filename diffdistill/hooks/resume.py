@@ -32,6 +32,15 @@ class SeededIterator:
         return next(self.iterator)
 
 
+def plain(value):
+    """`value` with dicts, lists and numbers of Python's own, which `torch.load(weights_only=True)` accepts."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: str) -> None:
     """Raise InputError unless both have the same tensors; MMEngine would load those that fit, and go on."""
     for name in sorted(found.keys() | expected.keys()):
@@ -59,10 +68,8 @@ class ResumeHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         hub = checkpoint["message_hub"]
-        hub["log_scalars"] = {
-            name: [[float(x) for x in values] for values in history.data] for name, history in hub["log_scalars"].items()
-        }
-        hub["runtime_info"], hub["resumed_keys"] = dict(hub["runtime_info"]), dict(hub["resumed_keys"])
+        histories = {name: [values.tolist() for values in history.data] for name, history in hub["log_scalars"].items()}
+        checkpoint["message_hub"] = plain({**hub, "log_scalars": histories})
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         check_weights(checkpoint["state_dict"], distiller_of(runner).state_dict(), runner._load_from or "the checkpoint")
