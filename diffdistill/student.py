@@ -4,7 +4,9 @@
 (student name -> teacher name), the student's diffusers config, and its first weights.
 """
 
+import functools
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -106,13 +108,23 @@ def build(denoiser_class: type, config: Mapping) -> nn.Module:
 
     Not by `from_config`, which ignores overrides of keys listed in `_use_default_values`.
     """
+    return denoiser_class(**known_keys(denoiser_class, config))
+
+
+def known_keys(denoiser_class: type, config: Mapping) -> dict:
     known = inspect.signature(denoiser_class).parameters
-    return denoiser_class(**{key: value for key, value in config.items() if key in known})
+    return {key: value for key, value in config.items() if key in known}
 
 
 def build_on_meta(denoiser_class: type, config: Mapping) -> nn.Module:
+    """The denoiser without its weights. Equal configs share one, so it is only to be read."""
+    return _build_on_meta(denoiser_class, json.dumps(known_keys(denoiser_class, config), sort_keys=True))
+
+
+@functools.cache  # the plan of a student looks at the same two denoisers several times, and they take a while to build
+def _build_on_meta(denoiser_class: type, config_json: str) -> nn.Module:
     with torch.device("meta"):
-        return build(denoiser_class, config)
+        return build(denoiser_class, json.loads(config_json))
 
 
 def plan_student(denoiser_class: type, config: Mapping, keep: Mapping) -> tuple[dict, LayerMap]:
@@ -171,7 +183,8 @@ def make_student(teacher: nn.Module, keep: Mapping, fresh: Sequence[str] = ()) -
     Tensors whose names match a pattern in `fresh` keep their random first values; see `find_sources`.
     """
     config, layers = plan_student(type(teacher), teacher.config, keep)
-    student = build(type(teacher), config) if fresh else build_on_meta(type(teacher), config)
+    with torch.device("cpu" if fresh else "meta"):
+        student = build(type(teacher), config)
     source, weights = teacher.state_dict(), student.state_dict()
     for name, origin in find_sources(weights, source, layers, fresh).items():
         weights[name] = source[origin].clone()
