@@ -5,6 +5,7 @@ import functools
 import io
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import mmengine.config.config
+import pytest
 import torch
 from yapf.yapflib.yapf_api import FormatCode
 
@@ -89,8 +91,8 @@ def finish(process: subprocess.Popen, timeout: float = 180) -> Ended:
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        process.kill()
-        raise
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail(f"no end after {timeout} s\n{Ended(None, *process.communicate())}")
     return Ended(process.returncode, out, err)
 
 

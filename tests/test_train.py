@@ -94,10 +94,14 @@ def interrupted_after(work_dir, step, target):
 def test_six_steps_are_three_and_three_more(shapes_run, tiny_sdxl, tmp_path):
     resumed = interrupted_after(shapes_run.work_dir, 3, tmp_path / "run")
     runs.trained(runs.SHAPES, resumed, runs.shapes(tiny_sdxl, **runs.SIX_STEPS, **runs.EMA), "--resume")
-    straight, resumed = (runs.checkpoint(folder, 6) for folder in (shapes_run.work_dir, resumed))
+    folders = (shapes_run.work_dir, resumed)
+    straight, resumed = (runs.checkpoint(folder, 6) for folder in folders)
     for part in ("state_dict", "ema_state_dict", "optimizer", "param_schedulers"):
         assert straight[part]
         assert not differences(straight[part], resumed[part], part)
+    results, again = (json.loads((folder / "results.json").read_text()) for folder in folders)
+    assert [record["step"] for record in results["validation"]] == [0, 0, 3, 6]
+    assert results["validation"] == again["validation"]
 
 
 def test_resume_is_exact_with_workers_and_accumulated_gradients(tiny_sdxl, captioned_folder, tmp_path):

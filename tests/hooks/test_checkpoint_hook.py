@@ -1,0 +1,42 @@
+"""A run that dies while it saves a checkpoint still has the one before."""
+
+import errno
+
+import runs
+from mmengine.fileio import LocalBackend
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny_sdxl, tmp_path, monkeypatch):
+    """The disk is full in the middle of the second checkpoint, where only one is kept."""
+    config, work_dir = "small_sd_xl_shapes_task_only.py", tmp_path / "run"
+    options = runs.shapes(tiny_sdxl, train_cfg__max_iters=4, default_hooks__checkpoint__interval=2)
+    write = LocalBackend.put
+
+    def half(self, data, path):
+        if "iter_4" not in str(path):
+            return write(self, data, path)
+        write(self, data[: len(data) // 2], path)
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalBackend, "put", half)
+        ended = runs.tool("train", config, "--work-dir", work_dir, *runs.options(**options))
+    assert ended.code == 2, ended
+    assert ended.err == (
+        f"error: no space left on the disk of {work_dir};"
+        f" the same command with --resume goes on from {work_dir / 'iter_2.pth'}\n"
+    )
+    assert runs.checkpoint(work_dir, 2)["meta"]["iter"] == 2
+    assert (work_dir / "last_checkpoint").read_text() == str(work_dir / "iter_2.pth")
+    assert not (work_dir / "iter_4.pth").exists()
+
+    ended = runs.trained(config, work_dir, options, "--resume")
+    assert "Iter(train) [3/4]" in ended.out
+    assert "Iter(train) [2/4]" not in ended.out
+    assert [path.name for path in work_dir.glob("*.pth")] == ["iter_4.pth"]
+    assert not list(work_dir.glob(".*"))
+
+
+def test_as_many_checkpoints_are_kept_as_asked_for(shapes_run):
+    assert sorted(path.name for path in shapes_run.work_dir.glob("*.pth")) == ["iter_3.pth", "iter_6.pth"]
+    assert runs.checkpoint(shapes_run.work_dir, 6)["message_hub"]["runtime_info"]["keep_ckpt_ids"] == [3, 6]
