@@ -1,6 +1,7 @@
 """Finding and reading configs."""
 
 import inspect
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def load_config(name: str, options: dict | None = None, work_dir: str | None = N
             if missing.endswith("model-index.yml"):  # where MMEngine looks for `diffdistill::...`
                 reason = "_base_ `diffdistill::...` needs the package installed; run `pip install -e .` in its checkout"
         raise InputError(f"config {path} cannot be read: {reason}") from error
+    drop_scopes(config._cfg_dict)
     merge_options(config, options or {})
     drop_hooks(config)
     config.work_dir = work_dir or config.get("work_dir") or str(Path("work_dirs", path.stem))
@@ -72,3 +74,14 @@ def drop_hooks(config: Config) -> None:
     for name, hook in list((config.get("default_hooks") or {}).items()):
         if hook is None and name not in MMENGINE_HOOKS:
             config.default_hooks.pop(name)
+
+
+def drop_scopes(section) -> None:
+    """Drop the marks of `_base_ = ["diffdistill::..."]`: MMEngine sets them in every dict, arguments of a call included."""
+    if isinstance(section, dict):
+        if section.get("_scope_") == "diffdistill":
+            del section["_scope_"]
+        section = section.values()
+    if not isinstance(section, str) and isinstance(section, Iterable):
+        for item in section:
+            drop_scopes(item)
