@@ -1,0 +1,92 @@
+"""Measuring and sampling students with the tools."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import runs
+from PIL import Image
+
+WITHOUT_VALIDATION = dict(val_cfg=None, val_dataloader=None, val_evaluator=None)
+
+
+def figures(ended: runs.Ended) -> dict[str, float]:
+    """The `name: value` lines that a tool has printed."""
+    assert ended.code == 0, ended
+    return {name: float(value) for name, value in re.findall(r"^(\w+): (\S+)$", ended.out, re.MULTILINE)}
+
+
+@pytest.fixture
+def measure(tiny_sdxl, tmp_path):
+    """Figures of a checkpoint by `tools/test.py`, on the config of the shapes run."""
+
+    def run(checkpoint, *args, **changes):
+        options = runs.shapes(tiny_sdxl, **changes)
+        if "val_dataloader" in changes:
+            del options["val_dataloader__dataset__length"], options["train_cfg__val_interval"]
+        work_dir = tmp_path / "work_dir"
+        args = (runs.SHAPES, "--checkpoint", checkpoint, "--work-dir", work_dir, *args)
+        return figures(runs.tool("test", *args, *runs.options(**options)))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def pipeline_folder(shapes_run, tiny_sdxl, tmp_path_factory):
+    """The student of the shapes run as a whole pipeline, by `tools/export.py`."""
+    out = tmp_path_factory.mktemp("export") / "pipeline"
+    args = [runs.SHAPES, out, "--checkpoint", shapes_run.work_dir / "unet", "--dtype", "float32"]
+    ended = runs.tool("export", *args, *runs.options(**runs.shapes(tiny_sdxl)))
+    assert ended.code == 0, ended
+    return out
+
+
+def test_losses_are_the_same_from_every_form_of_a_student(shapes_run, pipeline_folder, measure):
+    """A checkpoint holds the averaged weights where a run keeps an average: those that the run exported."""
+    forms = [shapes_run.work_dir / "iter_6.pth", shapes_run.work_dir / "unet", pipeline_folder]
+    found = [measure(form, "--batches", "2", **WITHOUT_VALIDATION) for form in forms]
+    assert found[0].keys() == {"loss_task", "loss_output", "loss_feature"}
+    assert found[0] == found[1] == found[2]
+    assert measure(shapes_run.work_dir / "iter_3.pth", "--batches", "2", **WITHOUT_VALIDATION) != found[0]
+
+
+def test_validation_is_measured_where_the_config_has_one(shapes_run, measure, tmp_path):
+    """The same figures as in the run itself; the run's own config is not written over."""
+    run = shutil.copytree(shapes_run.work_dir, tmp_path / "work_dir")
+    before = (run / runs.SHAPES).read_bytes()
+    found = measure(run / "unet", "--json", tmp_path / "figures.json")
+    recorded = json.loads((run / "results.json").read_text())["validation"][-1]
+    assert found == {name: value for name, value in recorded.items() if name not in ("model", "step")}
+    assert json.loads((tmp_path / "figures.json").read_text()).items() >= found.items()
+    assert (run / runs.SHAPES).read_bytes() == before
+
+
+def read(folder) -> dict[str, np.ndarray]:
+    return {path.name: np.asarray(Image.open(path)) for path in folder.glob("*.png")}
+
+
+def test_pictures_of_a_pipeline_follow_from_the_seed(pipeline_folder, tmp_path):
+    prompts = ["--prompt", "a red circle", "a blue square", "--steps", "1"]
+    for out, seed in (("one", 0), ("again", 0), ("next", 1)):
+        ended = runs.tool("sample", pipeline_folder, *prompts, "--seed", seed, "--out", tmp_path / out)
+        assert ended.code == 0, ended
+        assert ended.out.strip() == str(tmp_path / out / "grid.png")
+    one, again, later = (read(tmp_path / out) for out in ("one", "again", "next"))
+    assert set(one) == {"pipeline_0.png", "pipeline_1.png", "grid.png"}
+    assert all(np.array_equal(one[name], again[name]) for name in one)
+    assert not np.array_equal(one["pipeline_0.png"], later["pipeline_0.png"])
+
+
+def test_pictures_of_a_config_have_the_teacher_beside(shapes_run, tiny_sdxl, tmp_path):
+    """By default of the student that the run exported, and nothing else is written."""
+    options = runs.options(**runs.shapes(tiny_sdxl, work_dir=shapes_run.work_dir))
+    before = set(shapes_run.work_dir.rglob("*"))
+    ended = runs.tool("sample", runs.SHAPES, "--prompt", "a red circle", "--out", tmp_path / "out", *options)
+    assert ended.code == 0, ended
+    pictures = read(tmp_path / "out")
+    assert set(pictures) == {"teacher_0.png", "student_0.png", "grid.png"}
+    assert pictures["teacher_0.png"].shape == (32, 32, 3)
+    assert not np.array_equal(pictures["teacher_0.png"], pictures["student_0.png"])
+    assert set(shapes_run.work_dir.rglob("*")) == before
