@@ -5,7 +5,7 @@ _base_ = ["./default_runtime.py"]
 default_hooks = dict(
     checkpoint=dict(interval=100),
     samples=dict(
-        interval=100,
+        interval=50,
         prompts=[
             "a large red circle on a blue background",
             "a small yellow square on a magenta background at the left",

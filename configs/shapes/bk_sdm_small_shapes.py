@@ -3,7 +3,7 @@
 _base_ = [
     "../_base_/models/sd_shapes.py",
     "../_base_/datasets/shapes.py",
-    "../_base_/schedules/shapes_200.py",
+    "../_base_/schedules/shapes_100.py",
     "../_base_/shapes_runtime.py",
 ]
 
