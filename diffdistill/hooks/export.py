@@ -69,7 +69,10 @@ class ExportHook(Hook):
             teacher=dict(
                 checkpoint=distiller.family.checkpoint.name, parameters=parameters(distiller.family.denoiser_class, teacher)
             ),
-            student=dict(parameters=sum(p.numel() for p in distiller.student.parameters()), feature_pairs=[f"{ours} <- {theirs}" for ours, theirs in distiller.pairs]),
+            student=dict(
+                parameters=sum(p.numel() for p in distiller.student.parameters()),
+                feature_pairs=[f"{ours} <- {theirs}" for ours, theirs in distiller.pairs],
+            ),
             losses=losses,
             validation=runner.message_hub.get_info("records", []),
             versions=dict(
