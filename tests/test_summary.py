@@ -153,10 +153,10 @@ def test_memory_follows_the_config(tiny_sd):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda parameters: torch.optim.AdamW(parameters),
+        torch.optim.AdamW,
         lambda parameters: torch.optim.SGD(parameters, lr=1),
         lambda parameters: torch.optim.SGD(parameters, lr=1, momentum=0.9),
-        lambda parameters: torch.optim.RMSprop(parameters),
+        torch.optim.RMSprop,
         lambda parameters: Adafactor(parameters, lr=1, relative_step=False, scale_parameter=False),
         lambda parameters: Adafactor(parameters, lr=1, relative_step=False, scale_parameter=False, beta1=0.9),
     ],
