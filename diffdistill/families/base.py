@@ -36,6 +36,7 @@ class Family:
     denoiser_name = "unet"
     models: tuple[str, ...]  # the other models of the pipeline
     load_options: ClassVar[dict] = {}  # for `from_pretrained`: leaves out what neither training nor sampling needs
+    of_picture: tuple[str, ...] = ()  # entries of the conditioning that describe the picture and not its caption
 
     def __init__(self, checkpoint: str, vae: str | None = None, variant: str | None = None):
         self.checkpoint = Checkpoint(checkpoint, "model.teacher.checkpoint")
@@ -117,3 +118,7 @@ class Family:
     def encode_captions(self, pipeline: diffusers.DiffusionPipeline, batch: dict) -> dict:
         """The denoiser's conditioning: the keyword arguments it takes beside noisy latents and timesteps."""
         raise NotImplementedError
+
+    def replace_captions(self, pipeline: diffusers.DiffusionPipeline, condition: dict, captions: list[str]) -> dict:
+        """The conditioning of the same pictures with other captions."""
+        return self.encode_captions(pipeline, dict(caption=captions))
