@@ -1,4 +1,4 @@
-"""The runtime of BK-SDM: an average of the student (decay 0.9999 per update of 4 iterations), and the authors' sample prompt."""
+"""The runtime of BK-SDM: an average of the student (decay 0.9999 per update of 4 iterations), the authors' sample prompt."""
 
 _base_ = ["./default_runtime.py"]
 

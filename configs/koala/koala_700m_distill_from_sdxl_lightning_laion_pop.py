@@ -1,4 +1,4 @@
-"""KOALA-Lightning-700M from SDXL-Lightning at 1024 x 1024 on LAION-POP (Lee et al., 2024, arXiv:2312.04005): 0.78 B parameters.
+"""KOALA-Lightning-700M from SDXL-Lightning at 1024² on LAION-POP: 0.78 B parameters (Lee et al., 2024, arXiv:2312.04005).
 
 8 pictures x 4 GPUs x 4 accumulation = 128 pictures an update; the split and bf16 are our choice. The hub's SDXL-Lightning is
 a UNet without a pipeline around it: assemble one as the README here says, and set model.teacher.checkpoint to its folder.

@@ -11,6 +11,4 @@ _base_ = [
 ]
 
 model = dict(dtype="bfloat16")
-default_hooks = dict(
-    samples=dict(prompts=["yoda pokemon", "a cute dragon", "a green turtle with a shell", "a yellow mouse"])
-)
+default_hooks = dict(samples=dict(prompts=["yoda pokemon", "a cute dragon", "a green turtle", "a yellow mouse"]))

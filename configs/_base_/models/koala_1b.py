@@ -1,7 +1,7 @@
 """KOALA-1B: 1.16 B of SDXL's 2.57 B parameters (Lee et al., 2024, arXiv:2312.04005).
 
-One layer a block, and the first six transformer layers of ten. Features: the self-attention of every transformer layer that is
-left, which are the teacher's earliest, and the output of the two stages that have no transformer.
+One layer a block, and the first six transformer layers of ten. Features: the self-attention of every transformer layer that
+is left, which are the teacher's earliest, and the output of the two stages that have no transformer.
 """
 
 _base_ = ["./sdxl.py"]

@@ -1,4 +1,4 @@
-"""Segmind SD-Small: BK-SDM-Base's cut, features compared after every stage and the mid block (github.com/segmind/distill-sd)."""
+"""Segmind SD-Small: BK-SDM-Base's cut, features compared after stages and mid block (github.com/segmind/distill-sd)."""
 
 _base_ = ["./bk_sdm_base.py"]
 

@@ -1,7 +1,7 @@
 """Segmind SD-Tiny: BK-SDM-Tiny's cut, features compared after every stage (github.com/segmind/distill-sd).
 
-The rule pairs the student's last down stage with the teacher's first up stage, as Segmind's script does: that is what the next
-stage, the teacher's second up stage, is used to.
+The rule pairs the student's last down stage with the teacher's first up stage, as Segmind's script does: that is what the
+next stage, the teacher's second up stage, is used to.
 """
 
 _base_ = ["./bk_sdm_tiny.py"]

@@ -1,6 +1,6 @@
 """BK-SDM-Base's cut on SDXL: 1.72 B of 2.57 B parameters, one layer a block (Kim et al., 2023, arXiv:2305.15798, sec. 3.1).
 
-Features are compared after every stage and the mid block, as in Segmind's SD-Small.
+Features are compared after every stage and the mid block, as in Segmind's SD-Small; loss weights are BK-SDM's.
 """
 
 _base_ = ["./sdxl.py"]
@@ -15,4 +15,5 @@ model = dict(
         }
     ),
     feature_pairs=dict(level="blocks"),
+    losses=dict(output=dict(weight=1.0), feature=dict(weight=1.0)),
 )
