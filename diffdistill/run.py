@@ -1,5 +1,6 @@
 """Training and testing from a config: check what the user gave, then hand over to MMEngine's Runner."""
 
+import functools
 import inspect
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from mmengine.runner import Runner
 from diffdistill.distiller import Distiller, StudentPlan
 from diffdistill.errors import InputError
 from diffdistill.registry import DATASETS
+from diffdistill.stages import last_stage
 
 
 def check_work_dir(folder: str) -> None:
@@ -44,6 +46,10 @@ def check(config: Config) -> None:
 
 def train(config: Config, resume: str | None = None, launcher: str = "none") -> None:
     """Train from `config`. `resume`: "auto" goes on from the run's last checkpoint, a path from that file."""
+    if config.get("stages"):
+        from diffdistill.staged_run import train_stages
+
+        return train_stages(config, resume, functools.partial(train, launcher=launcher))
     if resume and resume != "auto" and not Path(resume).is_file():
         raise InputError(f"--resume={resume}: no such file; give a checkpoint such as {config.work_dir}/iter_1000.pth")
     check(config)
@@ -51,9 +57,11 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
     config.load_from = None if resume == "auto" else resume or config.get("load_from")
     config.launcher = launcher
     if launcher != "none" and not torch.cuda.is_available():
-        torch.distributed.init_process_group("gloo")
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("gloo")
         config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
     Runner.from_cfg(config).train()
+    return None
 
 
 def exported_student(config: Config) -> str:
@@ -66,7 +74,7 @@ def exported_student(config: Config) -> str:
 
 def load_runner(config: Config, checkpoint: str) -> Runner:
     """A runner whose student has the weights of `checkpoint`: a `.pth` file, or a diffusers folder of a UNet or pipeline."""
-    path = Path(checkpoint)
+    path, config = Path(checkpoint), last_stage(config)
     if not path.exists():
         raise InputError(f"--checkpoint={checkpoint}: no such file or folder")
     check_model(config.model)

@@ -14,6 +14,7 @@ from diffdistill.distiller import DTYPES, StudentPlan
 from diffdistill.families.architectures import planning
 from diffdistill.features import FeatureTaps
 from diffdistill.run import check_model
+from diffdistill.stages import plan_stages, stage_configs, title_of
 from diffdistill.student import LayerMap, build_on_meta
 
 # Bytes of optimizer state per parameter of 4 bytes, by the class's name in lower case. Adafactor is counted from shapes.
@@ -142,11 +143,23 @@ def training_memory(config: Config, student: nn.Module, teacher: int, frozen: in
 
 
 def summarize(config: Config) -> dict:
-    """Figures of `config` that follow from its text: no weights are read, and of known hub names nothing is downloaded."""
+    """Figures of `config` that follow from its text: no weights are read, and of known hub names nothing is downloaded.
+
+    Of a config in stages: those of its last stage, and a list of all as "stages".
+    """
+    if not config.get("stages"):
+        with planning():
+            return summarize_plan(config, check_model(config.model))
+    configs = stage_configs(config)
     with planning():
-        plan = check_model(config.model)
-        frozen = frozen_parameters(plan)
-    family = plan.family
+        plans = plan_stages(configs, check_model)
+        figures = [summarize_plan(*stage) for stage in zip(configs, plans, strict=True)]
+    stages = [dict(title=title_of(stage), **each) for stage, each in zip(configs, figures, strict=True)]
+    return dict(figures[-1], stages=stages)
+
+
+def summarize_plan(config: Config, plan: StudentPlan) -> dict:
+    family, frozen = plan.family, frozen_parameters(plan)
     teacher, student = (build_on_meta(family.denoiser_class, each).eval() for each in (family.denoiser_config, plan.config))
     teacher_figures, _ = measure(teacher)
     student_figures, features = measure(student, [ours for ours, _ in plan.pairs])

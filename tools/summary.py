@@ -22,8 +22,9 @@ def main() -> None:
     figures = summarize(load_config(args.config, parse_options(args.cfg_options)))
     if args.json:
         print(json.dumps(figures, indent=2))
-    else:
-        print_summary(figures, Path(args.config).stem)
+        return
+    for stage in figures.get("stages", [figures]):
+        print_summary(stage, stage.get("title", Path(args.config).stem))
 
 
 if __name__ == "__main__":

@@ -5,5 +5,6 @@ from diffdistill.hooks.export import ExportHook
 from diffdistill.hooks.memory import MemoryHook
 from diffdistill.hooks.resume import ResumeHook
 from diffdistill.hooks.samples import SampleHook
+from diffdistill.hooks.stage import StageHook
 
-__all__ = ["BaselineHook", "ExportHook", "MemoryHook", "ResumeHook", "SampleHook"]
+__all__ = ["BaselineHook", "ExportHook", "MemoryHook", "ResumeHook", "SampleHook", "StageHook"]
