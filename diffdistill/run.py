@@ -12,7 +12,6 @@ from mmengine.runner import Runner
 from diffdistill.distiller import Distiller, StudentPlan
 from diffdistill.errors import InputError
 from diffdistill.registry import DATASETS
-from diffdistill.stages import last_stage
 
 
 def check_work_dir(folder: str) -> None:
@@ -74,7 +73,7 @@ def exported_student(config: Config) -> str:
 
 def load_runner(config: Config, checkpoint: str) -> Runner:
     """A runner whose student has the weights of `checkpoint`: a `.pth` file, or a diffusers folder of a UNet or pipeline."""
-    path, config = Path(checkpoint), last_stage(config)
+    path = Path(checkpoint)
     if not path.exists():
         raise InputError(f"--checkpoint={checkpoint}: no such file or folder")
     check_model(config.model)

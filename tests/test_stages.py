@@ -159,7 +159,8 @@ def test_each_stage_starts_from_the_student_before_it(config_file, tiny_sdxl, ot
     assert figures["stages"][2]["teacher"]["parameters"] == figures["stages"][1]["student"]["parameters"]
     assert figures["student"] == figures["stages"][2]["student"]
     assert (figures["config"], figures["seed"]) == ("two_stages", 0)
-    assert last_stage(load_config(str(file), None, str(run))).model.student.checkpoint is None
+    model = last_stage(load_config(str(file), None, str(run))).model
+    assert (model.teacher.denoiser, model.student.checkpoint) == (str(run / "stage_2_swapped" / "unet"), None)
 
 
 @pytest.mark.parametrize(
