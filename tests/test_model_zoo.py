@@ -1,6 +1,7 @@
 """The metafiles say what the configs are, and MODEL_ZOO.md what the metafiles say."""
 
 import runpy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ def parameters(config: dict) -> int:
     return build_on_meta(UNet2DConditionModel, config).num_parameters()
 
 
+@cache
+def teacher_parameters(checkpoint: str) -> int:
+    return parameters(teacher_config(checkpoint))
+
+
 def test_page_is_the_one_the_script_writes():
     text = runpy.run_path(str(ROOT / "tools" / "make_model_zoo.py"))["model_zoo"]()
     assert (ROOT / "MODEL_ZOO.md").read_text(encoding="utf-8") == text, "run python tools/make_model_zoo.py"
@@ -48,9 +54,10 @@ def test_every_folder_of_configs_is_imported():
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_parameters_are_those_of_the_config(name):
     config, data = Config.fromfile(ROOT / MODELS[name]["Config"]), MODELS[name]["Metadata"]
-    teacher = teacher_config(config.model.teacher.checkpoint)
-    student, _ = plan_student(UNet2DConditionModel, teacher, config.model.student.get("keep") or {})
-    assert (data["Parameters"], data["Teacher Parameters"]) == (parameters(student), parameters(teacher))
+    checkpoint = config.model.teacher.checkpoint
+    keep = config.model.student.get("keep") or {}
+    student, _ = plan_student(UNet2DConditionModel, teacher_config(checkpoint), keep)
+    assert (data["Parameters"], data["Teacher Parameters"]) == (parameters(student), teacher_parameters(checkpoint))
 
 
 def test_scores_say_whose_they_are():
