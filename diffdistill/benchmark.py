@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from diffdistill.check import check
 from diffdistill.config import config_root, find_config
 from diffdistill.errors import InputError
 from diffdistill.hooks.common import distiller_of
-from diffdistill.run import check
 
 
 def run_all(configs: Sequence[str], seeds: Sequence[int], options: Sequence[str], folder: str) -> list[dict]:

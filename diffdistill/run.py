@@ -1,6 +1,7 @@
 """Training and testing from a config: check what the user gave, then hand over to MMEngine."""
 
 import errno
+import functools
 import os
 from pathlib import Path
 
@@ -18,6 +19,11 @@ from diffdistill.registry import MODELS
 
 def train(config: Config, resume: str | None = None, launcher: str = "none") -> None:
     """Train from `config`. `resume`: "auto" goes on from the run's last checkpoint, a path from that file."""
+    if config.get("stages"):
+        from diffdistill.staged_run import train_stages
+
+        train_stages(config, resume, functools.partial(train, launcher=launcher))
+        return
     if resume == "auto":
         config.load_from = last_checkpoint(config.work_dir)
     elif resume:
@@ -28,7 +34,8 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
     config.launcher = launcher
     check(config, config.get("load_from"))
     if launcher != "none" and not torch.cuda.is_available():
-        start_process_group(launcher)
+        if not torch.distributed.is_initialized():
+            start_process_group(launcher)
         config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
     try:
         Runner.from_cfg(config).train()

@@ -13,6 +13,7 @@ from diffdistill.config import load_config
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
 from diffdistill.grid import picture_grid
 from diffdistill.run import exported_student, load_distiller
+from diffdistill.stages import last_stage
 
 Rows = dict[str, Sequence[np.ndarray]]
 
@@ -31,7 +32,7 @@ def sample_config(
     name: str, prompts: Sequence[str], seeds: Sequence[int], options: dict, checkpoint: str | None, overrides: dict
 ) -> Rows:
     """Rows of the teacher (where the config keeps one) and the student, from `checkpoint` or the run's exported student."""
-    config = load_config(name, overrides)
+    config = last_stage(load_config(name, overrides))
     distiller = load_distiller(config, checkpoint or exported_student(config))
     distiller.sampling.update(options)
     rows: Rows = {}

@@ -17,8 +17,9 @@ def main() -> None:
 
     from diffdistill.config import load_config
     from diffdistill.export import export_pipeline
+    from diffdistill.stages import last_stage
 
-    config = load_config(args.config, parse_options(args.cfg_options))
+    config = last_stage(load_config(args.config, parse_options(args.cfg_options)))
     print(export_pipeline(config, args.checkpoint, args.out, args.dtype))
 
 

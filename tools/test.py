@@ -24,10 +24,11 @@ def main() -> None:
     from diffdistill.check import check_file
     from diffdistill.config import load_config
     from diffdistill.run import evaluate
+    from diffdistill.stages import last_stage
 
     if args.json:
         check_file(args.json, "--json")
-    config = load_config(args.config, parse_options(args.cfg_options), args.work_dir)
+    config = last_stage(load_config(args.config, parse_options(args.cfg_options), args.work_dir))
     figures = evaluate(config, args.checkpoint, args.batches)
     for name, value in figures.items():
         print(f"{name}: {value:g}")

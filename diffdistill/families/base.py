@@ -1,6 +1,7 @@
 """What all families share: checking, loading and assembling a diffusers pipeline around a denoiser."""
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,6 +30,8 @@ class Family:
         checkpoint: a diffusers folder, a hub name, or a pipeline of this package (`diffdistill::sdxl_shapes`).
         vae: a VAE checkpoint of its own, instead of the pipeline's.
         variant: which files of the checkpoint to take, e.g. "fp16".
+        denoiser: the folder of a denoiser instead of the pipeline's, e.g. of a student that has become a teacher; or the
+            config of one, to plan with what is still to be trained.
     """
 
     pipeline_class: type
@@ -36,8 +39,15 @@ class Family:
     denoiser_name = "unet"
     models: tuple[str, ...]  # the other models of the pipeline
     load_options: ClassVar[dict] = {}  # for `from_pretrained`: leaves out what neither training nor sampling needs
+    of_picture: tuple[str, ...] = ()  # entries of the conditioning that describe the picture and not its caption
 
-    def __init__(self, checkpoint: str, vae: str | None = None, variant: str | None = None):
+    def __init__(
+        self,
+        checkpoint: str,
+        vae: str | None = None,
+        variant: str | None = None,
+        denoiser: str | Mapping | None = None,
+    ):
         self.checkpoint = Checkpoint(checkpoint, "model.teacher.checkpoint")
         self.vae = vae and Checkpoint(vae, "model.teacher.vae")
         self.variant = variant
@@ -62,7 +72,11 @@ class Family:
         if self.vae:
             self.vae.check_components([""])
             self.vae.read_json("config.json")
-        self.denoiser_config = self.checkpoint.read_json(f"{self.denoiser_name}/config.json")
+        self.denoiser = Checkpoint(denoiser, "model.teacher.denoiser") if isinstance(denoiser, str) else None
+        if self.denoiser:
+            self.denoiser_config = self.read_student_config(self.denoiser)
+        else:
+            self.denoiser_config = denoiser or self.checkpoint.read_json(f"{self.denoiser_name}/config.json")
         scheduler = self.checkpoint.read_json("scheduler/scheduler_config.json")
         # Any diffusers scheduler computes the betas of its config; the training one is always DDPM's.
         self.noise_schedule = NoiseSchedule.from_scheduler(diffusers.DDPMScheduler.from_config(scheduler))
@@ -89,6 +103,8 @@ class Family:
 
     def load_denoiser(self) -> nn.Module:
         """The teacher's denoiser in fp32: the student's first weights are copied from it before it is cast."""
+        if self.denoiser:
+            return self.load_student(self.denoiser)
         return self._load_denoiser(self.checkpoint, subfolder=self.denoiser_name, variant=self.variant)
 
     def load_student(self, checkpoint: Checkpoint) -> nn.Module:
@@ -152,3 +168,7 @@ class Family:
     def encode_captions(self, pipeline: diffusers.DiffusionPipeline, batch: dict) -> dict:
         """The denoiser's conditioning: the keyword arguments it takes beside noisy latents and timesteps."""
         raise NotImplementedError
+
+    def replace_captions(self, pipeline: diffusers.DiffusionPipeline, condition: dict, captions: list[str]) -> dict:
+        """The conditioning of the same pictures with other captions."""
+        return self.encode_captions(pipeline, dict(caption=captions))

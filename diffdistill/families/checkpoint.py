@@ -10,6 +10,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from safetensors import SafetensorError, safe_open
 
 from diffdistill.errors import InputError
+from diffdistill.families.architectures import known_architecture
 
 ASSETS = Path(__file__).parent.parent / "assets"
 PACKAGED = "diffdistill::"
@@ -32,6 +33,7 @@ class Checkpoint:
                 )
         else:
             self.path = str(Path(self.name).expanduser())
+        self.architecture = None if self.is_folder else known_architecture(self.name)
 
     @property
     def is_folder(self) -> bool:
@@ -39,6 +41,8 @@ class Checkpoint:
 
     def read_json(self, file: str) -> dict:
         """The JSON file at `file`, relative to the checkpoint."""
+        if self.architecture and file in self.architecture:
+            return dict(self.architecture[file])
         path = Path(self.path, file) if self.is_folder else self._download(file)
         try:
             return json.loads(Path(path).read_text())

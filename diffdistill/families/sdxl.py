@@ -21,6 +21,7 @@ class StableDiffusionXL(Family):
     pipeline_class = diffusers.StableDiffusionXLPipeline
     models = ("vae", "text_encoder", "text_encoder_2")
     load_options: ClassVar = dict(feature_extractor=None, image_encoder=None, add_watermarker=False)
+    of_picture = ("time_ids",)
 
     @torch.no_grad()
     def encode_captions(self, pipeline, batch: dict) -> dict:
@@ -43,3 +44,6 @@ class StableDiffusionXL(Family):
         return dict(
             encoder_hidden_states=prompts, added_cond_kwargs=dict(text_embeds=pooled, time_ids=batch["time_ids"].float())
         )
+
+    def replace_captions(self, pipeline, condition: dict, captions: list[str]) -> dict:
+        return self.encode_captions(pipeline, dict(caption=captions, time_ids=condition["added_cond_kwargs"]["time_ids"]))

@@ -6,5 +6,6 @@ from diffdistill.hooks.export import ExportHook
 from diffdistill.hooks.memory import MemoryHook
 from diffdistill.hooks.resume import ResumeHook
 from diffdistill.hooks.samples import SampleHook
+from diffdistill.hooks.stage import StageHook
 
-__all__ = ["BaselineHook", "ExportHook", "MemoryHook", "ResumeHook", "SafeCheckpointHook", "SampleHook"]
+__all__ = ["BaselineHook", "ExportHook", "MemoryHook", "ResumeHook", "SafeCheckpointHook", "SampleHook", "StageHook"]

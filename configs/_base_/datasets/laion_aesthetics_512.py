@@ -1,0 +1,19 @@
+"""BK-SDM's 212,776 pairs of LAION-Aesthetics 6.5+ at 512 x 512, center crop and flip (Kim et al., 2023, arXiv:2305.15798).
+
+`source` is a folder of pictures with `metadata.csv` (file_name, text). LAION publishes addresses, not pictures: the authors'
+`scripts/get_laion_data.sh preprocessed_212k` (github.com/Nota-NetsPresso/BK-SDM) fetches this very folder, 20 GB; any other:
+`--cfg-options train_dataloader.dataset.source=FOLDER`.
+"""
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(
+        type="CaptionedImages",
+        source="data/laion_aes/preprocessed_212k",
+        pipeline=[dict(type="ResizeCrop", size=512), dict(type="RandomFlip"), dict(type="PackInputs")],
+    ),
+)

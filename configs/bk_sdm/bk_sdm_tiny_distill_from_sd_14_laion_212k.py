@@ -1,0 +1,13 @@
+"""BK-SDM-Tiny from SD 1.4 on 0.22 M LAION pairs (Kim et al., 2023, arXiv:2305.15798): 0.32 B of 0.86 B parameters.
+
+64 pictures x 1 GPU x 4 accumulation = 256 pictures an update.
+"""
+
+_base_ = [
+    "../_base_/models/bk_sdm_tiny.py",
+    "../_base_/datasets/laion_aesthetics_512.py",
+    "../_base_/schedules/bk_sdm_50k.py",
+    "../_base_/bk_sdm_runtime.py",
+]
+
+model = dict(dtype="float16")

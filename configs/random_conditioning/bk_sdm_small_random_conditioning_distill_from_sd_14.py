@@ -1,0 +1,18 @@
+"""Random conditioning (Kim et al., CVPR 2025, arXiv:2504.02011): BK-SDM-Small from SD 1.4 without real pictures.
+
+Noisy pictures of the teacher's own beside random captions with probability p(t); output and feature losses alone.
+64 pictures x 1 GPU x 4 accumulation = 256 pictures an update.
+"""
+
+_base_ = [
+    "../_base_/models/bk_sdm_small.py",
+    "../_base_/datasets/teacher_made_512.py",
+    "../_base_/schedules/bk_sdm_50k.py",
+    "../_base_/bk_sdm_runtime.py",
+]
+
+model = dict(
+    dtype="float16",
+    method=dict(conditioning=dict(type="RandomConditioning", captions="data/laion_aes/captions.txt")),
+    losses=dict(_delete_=True, output=dict(type="OutputKD"), feature=dict(type="FeatureKD")),
+)

@@ -1,0 +1,56 @@
+"""Training in stages: one after the other in one launch, to be stopped and resumed anywhere."""
+
+import gc
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+
+from diffdistill.check import check_model
+from diffdistill.errors import InputError
+from diffdistill.save import write_whole
+from diffdistill.stages import exported, plan_stages, run_name, stage_configs, title_of
+
+
+def train_stages(config: Config, resume: str | None, train: Callable[[Config, str | None], None]) -> None:
+    """Train every stage with `train(config, resume)`; then `<run>/unet` is the student of the last one.
+
+    With `resume`, stages that have finished are skipped, and the one that was stopped goes on from its last checkpoint.
+    """
+    if resume not in (None, "auto"):
+        raise InputError(f"--resume={resume}: a run in stages finds its checkpoint by itself; give --resume without a path")
+    stages = stage_configs(config)
+    plan_stages(stages, check_model)
+    for number, stage in enumerate(stages):
+        if resume and exported(stage).exists() and Path(stage.work_dir, "results.json").exists():
+            print_log(f"{title_of(stage)}, finished before", "current")
+            continue
+        # What an earlier run left in later stages came from another student; if this run is stopped, nothing may resume it.
+        if is_main_process():
+            for stale in stages[number + bool(resume) :]:
+                for name in ("results.json", "last_checkpoint"):
+                    Path(stale.work_dir, name).unlink(missing_ok=True)
+        train(stage, resume)
+        resume = None
+        gc.collect()  # this stage's models, before those of the next are loaded
+        torch.cuda.empty_cache()
+        barrier()  # the student has been written
+    if is_main_process():
+        finish(config, stages)
+
+
+def finish(config: Config, stages: list[Config]) -> None:
+    """Write the run's own student, config and figures: those of the last stage, with a list of all."""
+    run, student = Path(config.work_dir), exported(stages[-1])
+    write_whole(lambda folder: shutil.copytree(student, folder), run / student.name)
+    results = [json.loads(Path(stage.work_dir, "results.json").read_text()) for stage in stages]
+    rows = [dict(folder=Path(stage.work_dir).name, **result) for stage, result in zip(stages, results, strict=True)]
+    figures = results[-1] | dict(config=run_name(config), seed=results[0]["seed"], stages=rows)
+    (run / "results.json").write_text(json.dumps(figures, indent=2) + "\n")
+    config.dump(run / f"{run_name(config)}.py")
+    print_log(f"Student after {len(stages)} stages: {run / student.name}; figures: {run / 'results.json'}", "current")

@@ -1,0 +1,178 @@
+"""What a config will train, before any weight is downloaded: sizes, operations, layers kept, feature pairs and memory."""
+
+from collections.abc import Mapping, Sequence
+
+import diffusers
+import torch
+import transformers
+from mmengine.config import Config
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffdistill.check import check_model
+from diffdistill.denoisers import rules_of
+from diffdistill.distiller import DTYPES, StudentPlan
+from diffdistill.families.architectures import planning
+from diffdistill.features import FeatureTaps
+from diffdistill.stages import plan_stages, stage_configs, title_of
+from diffdistill.student import LayerMap, build_on_meta
+
+# Bytes of optimizer state per parameter of 4 bytes, by the class's name in lower case. Adafactor is counted from shapes.
+STATE_BYTES = {
+    **dict.fromkeys(["adam", "adamw", "nadam", "radam", "adamax", "adan", "schedulefreeadamw", "prodigy"], 8),
+    **dict.fromkeys(["sgd", "lion", "adagrad", "rmsprop", "sophia"], 4),
+    **dict.fromkeys(["adam8bit", "adamw8bit", "pagedadam8bit", "pagedadamw8bit"], 2),
+    **dict.fromkeys(["lion8bit", "pagedlion8bit", "sgd8bit"], 1),
+}
+
+
+def count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def measure(denoiser: nn.Module, layers: Sequence[str] = ()) -> tuple[dict, int]:
+    """Parameters and GMACs of a denoiser on the meta device, and the number of elements in the features of `layers`.
+
+    One call with batch 1 at its native resolution; MACs are half of torch's FLOP count. The only batched products of two
+    activations are those of attention (queries x keys, weights x values): leaving out `bmm` leaves out just these.
+    """
+    counter = FlopCounterMode(display=False)
+    taps = FeatureTaps(denoiser, layers)
+    with torch.device("meta"), torch.no_grad(), counter, taps.record() as features:
+        denoiser(**rules_of(type(denoiser)).inputs(denoiser.config))
+    flops = counter.get_flop_counts()["Global"]
+    products = sum(value for operation, value in flops.items() if "bmm" in str(operation) or "attention" in str(operation))
+    parts = {name: getattr(denoiser, f"{name}_block{'' if name == 'mid' else 's'}", None) for name in ("down", "mid", "up")}
+    figures = dict(
+        parameters=count(denoiser),
+        **{name: count(part) if part is not None else 0 for name, part in parts.items()},
+        gmacs=round(sum(flops.values()) / 2e9, 2),
+        gmacs_without_attention=round((sum(flops.values()) - products) / 2e9, 2),
+        layers=layer_counts(denoiser),
+    )
+    return figures, sum(feature.numel() for feature in features.values())
+
+
+def layer_counts(denoiser: nn.Module) -> dict[str, int]:
+    """How many layers of each kind a denoiser has; the kind is the last part of their list's path."""
+    counts: dict[str, int] = {}
+    for path, module in denoiser.named_modules():
+        kind = path.rsplit(".", 1)[-1]
+        if isinstance(module, nn.ModuleList) and (kind in ("resnets", "attentions") or kind.endswith("transformer_blocks")):
+            counts[kind] = counts.get(kind, 0) + sum(layer is not None for layer in module)
+    return counts
+
+
+def layer_map(teacher: nn.Module, layers: LayerMap) -> dict[str, dict[str, bool]]:
+    """Block -> its layers in the order in which they run -> whether the student keeps them.
+
+    A ResNet, or the transformer layer of an attention, is one entry, named as in the teacher.
+    """
+    blocks: dict[str, dict[str, bool]] = {}
+    for name, module in teacher.named_modules():
+        parts = name.split(".")
+        kind, block = parts[-2] if len(parts) > 1 else "", name.split(".resnets")[0].split(".attentions")[0]
+        if parts[-1].isdigit() and (kind == "resnets" or kind.endswith("transformer_blocks")) and module is not None:
+            blocks.setdefault(block, {})[name] = layers.to_student(name) is not None
+    order = ["down_blocks", "mid_block", "up_blocks"]
+    running = sorted(blocks, key=lambda block: (order.index(block.split(".")[0]), block))
+    return {block: dict(sorted(blocks[block].items(), key=lambda item: running_order(item[0]))) for block in running}
+
+
+def running_order(name: str) -> tuple[int, int, int]:
+    """In a block of a UNet, ResNet i runs before attention i; a mid block begins with a ResNet of its own."""
+    parts = name.split(".")
+    if "attentions" in parts:
+        return int(parts[parts.index("attentions") + 1]), 1, int(parts[-1])
+    return (int(parts[-1]) - 1, 2, 0) if parts[0] == "mid_block" else (int(parts[-1]), 0, 0)
+
+
+def frozen_parameters(plan: StudentPlan) -> dict[str, int]:
+    """Parameters of the pipeline's other models, from their config files."""
+    family, sizes = plan.family, {}
+    index = family.checkpoint.read_json("model_index.json")
+    for name in family.models:
+        own = family.vae if name == "vae" else None
+        config = own.read_json("config.json") if own else family.checkpoint.read_json(f"{name}/config.json")
+        library, class_name = index[name]
+        with torch.device("meta"):
+            if library == "diffusers":
+                model = getattr(diffusers, class_name).from_config(config)
+            else:
+                model_class = getattr(transformers, class_name)
+                model = model_class(model_class.config_class.from_dict(config))
+        sizes[name] = count(model)
+    return sizes
+
+
+def optimizer_bytes(optimizer: Mapping, model: nn.Module) -> int | None:
+    """Bytes of the optimizer's state for the fp32 parameters of `model`; None for a class that is not known here."""
+    name = optimizer["type"] if isinstance(optimizer["type"], str) else optimizer["type"].__name__
+    name = name.rsplit(".", 1)[-1].lower()
+    if name == "adafactor":
+        # Rows and columns over the last two dimensions, whole below two (Shazeer and Stern, 2018, sec. 3 and 4).
+        shapes = [tuple(parameter.shape) for parameter in model.parameters()]
+        factors = [torch.Size(s[:-1]).numel() + torch.Size(s[:-2] + s[-1:]).numel() if len(s) > 1 else s[0] for s in shapes]
+        first_moment = count(model) if optimizer.get("beta1") is not None else 0
+        return 4 * (sum(factors) + first_moment)
+    if name == "sgd" and not optimizer.get("momentum"):
+        return 0
+    return STATE_BYTES[name] * count(model) if name in STATE_BYTES else None
+
+
+def training_memory(config: Config, student: nn.Module, teacher: int, frozen: int, features: int) -> dict:
+    """Bytes that stay on the device during training, by what they are; None where the optimizer is not known.
+
+    Not in it: activations, which depend on the batch, the resolution and the attention kernel.
+    """
+    width = DTYPES[config.model.get("dtype", "float32")].itemsize
+    hooks = [hook for hook in (config.get("default_hooks") or {}).values() if hook]
+    has_ema = any(str(hook["type"]).endswith("EMAHook") for hook in [*hooks, *(config.get("custom_hooks") or [])])
+    batch_size = config.train_dataloader.batch_size
+    memory = dict(
+        weights=4 * count(student),
+        gradients=4 * count(student),
+        optimizer=optimizer_bytes(config.optim_wrapper.optimizer, student),
+        ema=4 * count(student) if has_ema else 0,
+        teacher=width * teacher,
+        frozen=width * frozen,
+        # Both sides of every pair in the compute dtype, and in fp32 as the loss compares them.
+        features=2 * features * batch_size * (width + (4 if width < 4 else 0)),
+    )
+    return memory | dict(total=sum(value or 0 for value in memory.values()))
+
+
+def summarize(config: Config) -> dict:
+    """Figures of `config` that follow from its text: no weights are read, and of known hub names nothing is downloaded.
+
+    Of a config in stages: those of its last stage, and a list of all as "stages".
+    """
+    if not config.get("stages"):
+        with planning():
+            return summarize_plan(config, check_model(config.model))
+    configs = stage_configs(config)
+    with planning():
+        plans = plan_stages(configs, check_model)
+        figures = [summarize_plan(*stage) for stage in zip(configs, plans, strict=True)]
+    stages = [dict(title=title_of(stage), **each) for stage, each in zip(configs, figures, strict=True)]
+    return dict(figures[-1], stages=stages)
+
+
+def summarize_plan(config: Config, plan: StudentPlan) -> dict:
+    family, frozen = plan.family, frozen_parameters(plan)
+    teacher, student = (build_on_meta(family.denoiser_class, each).eval() for each in (family.denoiser_config, plan.config))
+    teacher_figures, _ = measure(teacher)
+    student_figures, features = measure(student, [ours for ours, _ in plan.pairs])
+    resident = teacher_figures["parameters"] if plan.needs_teacher else 0
+    return dict(
+        family=type(family).__name__,
+        latent_size=family.denoiser_config["sample_size"],
+        teacher=dict(checkpoint=family.checkpoint.name, **teacher_figures),
+        student=dict(checkpoint=plan.checkpoint and plan.checkpoint.name, **student_figures),
+        kept=layer_map(teacher, plan.layers),
+        pairs=[list(pair) for pair in plan.pairs],
+        trainable_parameters=count(student),
+        frozen=frozen,
+        memory=training_memory(config, student, resident, sum(frozen.values()), features),
+        disk={name: dtype.itemsize * count(student) for name, dtype in DTYPES.items() if name != "bfloat16"},
+    )

@@ -1,0 +1,133 @@
+"""The summary of a config as it looks in a terminal."""
+
+from collections.abc import Mapping
+from itertools import zip_longest
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+TEACHER, STUDENT, LOST = "cyan", "bold green", "grey42"
+MEMORY = {
+    "weights": "student's weights, fp32",
+    "gradients": "its gradients, fp32",
+    "optimizer": "optimizer state",
+    "ema": "averaged weights (EMA)",
+    "teacher": "teacher's denoiser",
+    "frozen": "VAE and text encoders",
+    "features": "features of the pairs",
+}
+SIZES = {"parameters": "parameters", "down": "  down", "mid": "  mid", "up": "  up"}
+COSTS = {"gmacs": "GMACs", "gmacs_without_attention": "  without attention"}
+LAYERS = {"resnets": "ResNets", "attentions": "attentions", "transformer_blocks": "transformer layers"}
+
+
+def bar(part: float, whole: float, style: str, width: int = 11) -> Text:
+    """`part` of `whole` as a bar with eighths of a character."""
+    eighths = round(8 * width * part / whole) if whole else 0
+    full, rest = divmod(eighths, 8)
+    filled = "█" * full + ("", *"▏▎▍▌▋▊▉")[rest]
+    return Text.assemble((filled, style), ("─" * (width - len(filled)), LOST))
+
+
+def grid(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=True)
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("", " ") else "right", no_wrap=True)
+    return table
+
+
+def size_table(figures: Mapping) -> Table:
+    teacher, student = figures["teacher"], figures["student"]
+    table = grid("", "teacher", "student", "kept", " ")
+
+    def row(label: str, whole: float, part: float) -> None:
+        share = f"{100 * part / whole:.0f} %" if whole else "–"
+        table.add_row(label, Text(f"{whole:,.0f}", TEACHER), Text(f"{part:,.0f}", STUDENT), share, bar(part, whole, STUDENT))
+
+    for key, label in SIZES.items():
+        row(label, teacher[key], student[key])
+    table.add_section()
+    for key, label in COSTS.items():
+        row(label, teacher[key], student[key])
+    table.add_section()
+    for kind, whole in teacher["layers"].items():
+        row(LAYERS.get(kind, kind), whole, student["layers"].get(kind, 0))
+    return table
+
+
+def layer_picture(figures: Mapping) -> Table:
+    """One line a block, one character a layer: what stays and what goes."""
+    table = Table.grid(padding=(0, 2))
+    for block, layers in figures["kept"].items():
+        line, before = Text(), None
+        for name, kept in layers.items():
+            owner = name.rsplit(".", 2)[0]
+            resnet = ".resnets." in name
+            if before is not None and (resnet or owner != before):
+                line.append(" ")
+            line.append("●" if resnet and kept else "■" if kept else "○" if resnet else "□", STUDENT if kept else LOST)
+            before = owner
+        table.add_row(block, line)
+    key = Text.assemble(("●", STUDENT), " ResNet  ", ("■", STUDENT), " transformer layer  ", ("○ □", LOST), " left out")
+    table.add_row("", key)
+    return table
+
+
+def pair_lists(figures: Mapping) -> RenderableType:
+    """Pairs of different names one a line, then those of the same name in two columns."""
+    different, same = Table.grid(padding=(0, 1)), Table.grid(padding=(0, 4))
+    for student, teacher in figures["pairs"]:
+        if student != teacher:
+            different.add_row(Text(student, STUDENT), Text("←", LOST), Text(teacher, TEACHER))
+    names = [Text(student, LOST) for student, teacher in figures["pairs"] if student == teacher]
+    half = -(-len(names) // 2)
+    for left, right in zip_longest(names[:half], names[half:]):
+        same.add_row(left, right)
+    between = [Text("with the layer of the same name:", LOST)] if names else []
+    return Group(different, *between, same)
+
+
+def memory_table(figures: Mapping) -> Table:
+    memory = figures["memory"]
+    table = grid("", "GB", " ")
+    for key, label in MEMORY.items():
+        value = memory[key]
+        if value is None:
+            table.add_row(label, "unknown", "")
+        elif value:
+            style = TEACHER if key in ("teacher", "frozen") else STUDENT
+            table.add_row(label, f"{value / 1e9:.2f}", bar(value, memory["total"], style))
+    table.add_section()
+    table.add_row("in all, without activations", Text(f"{memory['total'] / 1e9:.2f}", "bold"), "")
+    disk = figures["disk"]
+    table.add_row("student on disk", f"{disk['float32'] / 1e9:.2f}", f"{disk['float16'] / 1e9:.2f} in fp16")
+    return table
+
+
+def print_summary(figures: Mapping, title: str, console: Console | None = None) -> None:
+    """Print `figures` of `summary.summarize`."""
+    console = console or Console(highlight=False)
+    start = figures["student"]["checkpoint"] or "the teacher's layers"
+    head = Text.assemble(
+        ("teacher  ", "bold"), (figures["teacher"]["checkpoint"], TEACHER), "\n",
+        ("student  ", "bold"), (f"first weights: {start}", STUDENT), "\n",
+        (f"a GMAC count is one call with batch 1 on {figures['latent_size']} × {figures['latent_size']} latents", LOST),
+    )  # fmt: skip
+    count = len(figures["pairs"])
+    sections = [
+        head,
+        size_table(figures),
+        Text("layers\n", "bold"),
+        layer_picture(figures),
+        Text(f"\n{count} feature pairs, student ← teacher\n" if count else "", "bold"),
+        pair_lists(figures) if count else Text("no loss compares features", LOST),
+        Text(f"\ntraining memory, {figures['trainable_parameters']:,} trainable parameters", "bold"),
+        memory_table(figures),
+    ]
+    panel = Panel(
+        Group(*sections), title=f"[bold]{title}", box=box.ROUNDED, padding=(1, 2, 0, 2), width=min(console.width, 88)
+    )
+    console.print(panel)
