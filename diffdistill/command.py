@@ -16,6 +16,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         from diffdistill.errors import InputError
 
         # Of the libraries' warnings none is about what the user gave; errors still show.
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
         if not sys.stderr.isatty():

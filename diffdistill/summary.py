@@ -159,7 +159,7 @@ def summarize(config: Config) -> dict:
 
 
 def summarize_plan(config: Config, plan: StudentPlan) -> dict:
-    family, frozen = plan.family, frozen_parameters(plan)
+    model, family, frozen = config.model, plan.family, frozen_parameters(plan)
     teacher, student = (build_on_meta(family.denoiser_class, each).eval() for each in (family.denoiser_config, plan.config))
     teacher_figures, _ = measure(teacher)
     student_figures, features = measure(student, [ours for ours, _ in plan.pairs])
@@ -167,8 +167,8 @@ def summarize_plan(config: Config, plan: StudentPlan) -> dict:
     return dict(
         family=type(family).__name__,
         latent_size=family.denoiser_config["sample_size"],
-        teacher=dict(checkpoint=family.checkpoint.name, **teacher_figures),
-        student=dict(checkpoint=plan.checkpoint and plan.checkpoint.name, **student_figures),
+        teacher=dict(checkpoint=model.teacher.get("denoiser") or family.checkpoint.name, **teacher_figures),
+        student=dict(checkpoint=(model.get("student") or {}).get("checkpoint"), **student_figures),
         kept=layer_map(teacher, plan.layers),
         pairs=[list(pair) for pair in plan.pairs],
         trainable_parameters=count(student),

@@ -209,6 +209,7 @@ def test_summary_of_stages(config_file):
     figures = summarize(load_config(str(config_file(repr([dict(name="a"), shrink])))))
     first, second = figures["stages"]
     assert second["teacher"]["parameters"] == first["student"]["parameters"] == second["student"]["parameters"]
+    assert second["teacher"]["checkpoint"].endswith("stage_1_a/unet")
     assert figures["student"] == second["student"]
     assert [stage["title"] for stage in figures["stages"]] == ["stage 1 of 2: a", "stage 2 of 2: b"]
 
