@@ -28,6 +28,7 @@ PARTS: list[tuple[str, Registry, Sequence[str]]] = [
     ("model", registry.MODELS, ()),
     ("model.teacher", registry.MODELS, ()),
     ("model.method", registry.MODELS, ()),
+    ("model.method.conditioning", registry.MODELS, ()),
     ("model.losses.*", registry.MODELS, ()),
     ("train_dataloader.dataset", registry.DATASETS, ()),
     ("train_dataloader.dataset.pipeline.*", registry.TRANSFORMS, ()),

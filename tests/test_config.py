@@ -25,12 +25,14 @@ def test_config_says_what_it_trains(path):
 
 @pytest.fixture
 def on_disk(request, tmp_path):
-    """A config with the tiny pipeline of its kind in place of its teacher, which has the same layers."""
+    """A config with a teacher that is here and has the same layers: an embedded pipeline, or the tiny one of its kind."""
 
     def load(path) -> Config:
         config = load_config(path.stem)
-        kind = "tiny_sdxl" if config.model.teacher.type == "StableDiffusionXL" else "tiny_sd"
-        config.model.teacher.update(checkpoint=str(request.getfixturevalue(kind)), vae=None)
+        kind = "sdxl" if config.model.teacher.type == "StableDiffusionXL" else "sd"
+        shapes = path.parent.name == "shapes"
+        checkpoint = f"diffdistill::{kind}_shapes" if shapes else str(request.getfixturevalue(f"tiny_{kind}"))
+        config.model.teacher.update(checkpoint=checkpoint, vae=None)
         if config.model.student.get("checkpoint"):
             config.model.student.checkpoint = None
         return config

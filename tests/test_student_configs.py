@@ -17,9 +17,6 @@ from diffdistill.distiller import StudentPlan
 from diffdistill.families.architectures import planning
 from diffdistill.registry import DATASETS, MODELS
 from diffdistill.save import save_whole
-from diffdistill.shapes import parts
-from diffdistill.shapes.text_encoder import train_text_encoder
-from diffdistill.shapes.vae import train_vae
 from diffdistill.student import build_on_meta, make_student
 
 # Counted from the published configs; a config belongs to the longest name that it begins with.
@@ -265,25 +262,10 @@ def test_koala_compares_every_self_attention_it_keeps(name):
     assert set(plan(name).pairs) == {*expected, *same("down_blocks.0", "up_blocks.2")}
 
 
-@pytest.fixture(scope="module")
-def shapes_pipelines(tmp_path_factory):
-    """Folders of untrained shapes pipelines, by family."""
-    vae = train_vae(steps=1, batch=2)
-    first, second = (train_text_encoder(steps=1, projection=projection)[0] for projection in (False, True))
-    folder = tmp_path_factory.mktemp("shapes")
-    for family, layout, encoders in (
-        ("StableDiffusion", "sd", [first]),
-        ("StableDiffusionXL", "sdxl", [first, second]),
-    ):
-        parts.make_pipeline(layout, vae, *encoders).save_pretrained(folder / family)
-    return folder
-
-
 @pytest.mark.parametrize("name", SHAPES)
-def test_shapes_student_takes_a_step_and_loads_in_diffusers(name, shapes_pipelines, tmp_path):
+def test_shapes_student_takes_a_step_and_loads_in_diffusers(name, tmp_path):
     """Every loss is finite and reaches every parameter; what is saved is the same student."""
     config = load_config(name)
-    config.model.teacher.checkpoint = str(shapes_pipelines / config.model.teacher.type)
     distiller = MODELS.build(config.model)
     student = distiller.student
     assert student.num_parameters() == SHAPES[name]

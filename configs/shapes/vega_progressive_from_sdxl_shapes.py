@@ -1,4 +1,4 @@
-"""Progressive shrinking on the SDXL layout: the embedded teacher -> SSD-1B's cut, then the teacher of Vega's cut."""
+"""Progressive shrinking on the SDXL layout: embedded teacher -> SSD-1B's cut, which is then the teacher of Vega's cut."""
 
 _base_ = ["./vega_distill_from_sdxl_shapes.py"]
 
