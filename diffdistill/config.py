@@ -18,7 +18,7 @@ MMENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_sche
 def config_root() -> Path:
     """The folder of the project's configs: beside the package in a checkout, inside it in a wheel."""
     inside = PACKAGE / ".mim" / "configs"
-    return inside if inside.exists() else PACKAGE.parent / "configs"
+    return inside.resolve() if inside.exists() else PACKAGE.parent / "configs"  # an editable install has a link there
 
 
 def find_config(name: str) -> Path:

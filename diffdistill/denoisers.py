@@ -104,7 +104,7 @@ RULES = {
         thin=unet_config,
         inputs=unet_inputs,
         hint=(
-            "it can express: whole stages dropped from the inside or outside, n ResNets per down stage and n + 1 in its up"
+            "it can express: innermost stages dropped, n ResNets per down stage and n + 1 in its up"
             " stage, as many attentions as ResNets or none, any transformer depths, and a mid block that is whole, a single"
             " ResNet, or gone, its depth equal to the innermost stage's"
         ),

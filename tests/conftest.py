@@ -3,16 +3,18 @@
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
-# All four are read when the libraries are imported, so they come first. A default thread pool on contended cores makes
+# All are read when the libraries are imported, so they come first. A default thread pool on contended cores makes
 # the first forward pass a hundred times slower.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="diffdistill-tests-")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"  # as the tools do where stderr is no terminal
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 sys.path.insert(0, str(Path(__file__).parent))  # for `import tiny`
 
@@ -22,6 +24,8 @@ import tiny
 import torch
 
 torch.set_num_threads(1)
+# A suite that a shell started in the background ignores Ctrl-C, and so would the processes of its tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def test_results_say_what_was_run_and_how_it_went(shapes_run, tiny_sdxl):
     unet, teacher = (UNet2DConditionModel.from_pretrained(folder / "unet") for folder in (shapes_run.work_dir, tiny_sdxl))
     assert found["student"]["parameters"] == unet.num_parameters()
     assert found["teacher"] == dict(checkpoint=str(tiny_sdxl), parameters=teacher.num_parameters())
-    assert ["down_blocks.0.resnets.0", "down_blocks.0.resnets.1"] in found["student"]["feature_pairs"]
+    assert "down_blocks.0.resnets.0 <- down_blocks.0.resnets.1" in found["student"]["feature_pairs"]
     assert set(found["losses"]) == {"loss", "loss_task", "loss_output", "loss_feature"}
     parts = (found["losses"][name] for name in ("loss_task", "loss_output", "loss_feature"))
     assert abs(sum(parts) - found["losses"]["loss"]) < 1e-4
