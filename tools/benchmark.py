@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from diffdistill.command import command, parse_options
@@ -41,7 +42,7 @@ def main() -> None:
             *(f"seed {seed}" for seed in args.seeds),
             "n",
         ):
-            table.add_column(column, justify="left" if column == "config" else "right")
+            table.add_column(column, justify="left" if column == "config" else "right", no_wrap=True)
         for row in figures:
             percents = [row["teacher"], row["untrained"], *(row["seeds"][seed] for seed in args.seeds)]
             shown = ("-" if value is None else f"{value:.1f}" for value in percents)
@@ -54,7 +55,7 @@ def main() -> None:
         for part in ("load", "encode", "teacher", "bare", "step", "iteration"):
             ratio = figures.get(f"{part}_ratio", figures[part] / figures["bare"])
             table.add_row(part, f"{figures[part]:.4f}", f"{ratio:.2f}")
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")
 
