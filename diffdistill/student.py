@@ -160,8 +160,12 @@ def find_sources(
     """The teacher's tensor behind each of the student's, but for those whose name matches a pattern in `fresh`.
 
     Of both only names and shapes are read, so state dicts on the meta device will do. Raises InputError for a tensor of the
-    student without a source of its shape.
+    student without a source of its shape, and for a pattern that matches nothing.
     """
+    for pattern in fresh:
+        if not any(path_matches(pattern, name) for name in student):
+            near = get_close_matches(pattern, student, n=3, cutoff=0.0)
+            raise InputError(f"student.fresh: {pattern!r} matches no tensor of the student; the nearest: {', '.join(near)}")
     sources = {}
     for name, tensor in student.items():
         if any(path_matches(pattern, name) for pattern in fresh):

@@ -143,6 +143,11 @@ def test_only_what_is_declared_fresh_starts_from_random_weights(sd):
     assert not any(tensor.is_meta for tensor in student.state_dict().values())
 
 
+def test_a_fresh_pattern_that_matches_nothing_is_refused(sd):
+    with pytest.raises(InputError, match=r"student\.fresh: 'conv_inn\.weight' matches no tensor .* conv_in\.weight"):
+        make_student(sd, BK_TINY, fresh=["conv_inn.weight"])
+
+
 def test_a_tensor_without_a_source_of_its_shape_must_be_declared_fresh(sd):
     """The last layer of an up stage takes the skip connection of the stage above it, so it cannot be a middle one."""
     keep = ONE_LAYER | {"up_blocks.*.resnets": [0, 1], "up_blocks.*.attentions": [0, 1]}
