@@ -46,6 +46,11 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
             f"out of memory with train_dataloader.batch_size={config.train_dataloader.batch_size}: lower it and raise"
             " optim_wrapper.accumulative_counts in turn, or set model.gradient_checkpointing=True"
         ) from error
+    except RuntimeError as error:
+        # Ctrl-C reaches the data loader's workers too, and torch reports their end over the interrupt that it follows.
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise KeyboardInterrupt(f"interrupted; {how_to_resume(config.work_dir)}") from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
