@@ -46,15 +46,18 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
             f"out of memory with train_dataloader.batch_size={config.train_dataloader.batch_size}: lower it and raise"
             " optim_wrapper.accumulative_counts in turn, or set model.gradient_checkpointing=True"
         ) from error
-    except RuntimeError as error:
-        # Ctrl-C reaches the data loader's workers too, and torch reports their end over the interrupt that it follows.
-        if not isinstance(error.__context__, KeyboardInterrupt):
-            raise
-        raise KeyboardInterrupt(f"interrupted; {how_to_resume(config.work_dir)}") from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         raise InputError(f"no space left on the disk of {config.work_dir}; {how_to_resume(config.work_dir)}") from error
+    except Exception as error:
+        # Where Ctrl-C falls into a save, or ends a data loader's worker, torch reports that over the interrupt behind it.
+        cause = error.__context__
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise KeyboardInterrupt(f"interrupted; {how_to_resume(config.work_dir)}") from None
 
 
 def how_to_resume(work_dir: str) -> str:

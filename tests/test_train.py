@@ -160,7 +160,7 @@ def test_a_stopped_run_resumes_and_ends(tiny_sdxl, tmp_path):
     """Stopped by Ctrl-C first; resumed with workers; killed; resumed again."""
     work_dir = tmp_path / "run"
     options = runs.shapes(
-        tiny_sdxl, train_cfg__max_iters=1000, train_dataloader__num_workers=0, default_hooks__checkpoint__interval=2
+        tiny_sdxl, train_cfg__max_iters=1000, train_dataloader__num_workers=0, default_hooks__checkpoint__interval=20
     )
     task_only = "small_sd_xl_shapes_task_only.py"
     process = runs.start("train", task_only, "--work-dir", work_dir, *runs.options(**options))
@@ -172,7 +172,7 @@ def test_a_stopped_run_resumes_and_ends(tiny_sdxl, tmp_path):
     assert ended.err == f"interrupted; the same command with --resume goes on from {last}\n"
 
     step = int(last.rpartition("_")[2].removesuffix(".pth"))
-    options |= {"train_dataloader__num_workers": 2}
+    options |= {"train_dataloader__num_workers": 2, "default_hooks__checkpoint__interval": 2}
     process = runs.start("train", task_only, "--work-dir", work_dir, "--resume", *runs.options(**options))
     wait_for(work_dir / f"iter_{step + 4}.pth", process)
     os.killpg(process.pid, signal.SIGKILL)
