@@ -169,7 +169,10 @@ class Distiller(BaseModel):
         with FeatureTaps(self.student, [ours for ours, _ in self.pairs]).record() as ours, self.autocast():
             prediction = self.student(noisy, timesteps, **condition, return_dict=False)[0]
         features = {f"{student} <- {teacher}": (ours[student], theirs[teacher]) for student, teacher in self.pairs}
-        return Step(noisy, timesteps, prediction, target, teacher_prediction, features)
+        return Step(
+            noisy, timesteps, prediction, target, self.noise_schedule,
+            teacher_prediction=teacher_prediction, features=features,
+        )  # fmt: skip
 
     @torch.no_grad()
     def run_teacher(self, noisy: Tensor, timesteps: Tensor, condition: dict) -> tuple[Tensor, dict[str, Tensor]]:

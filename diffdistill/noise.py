@@ -44,6 +44,25 @@ class NoiseSchedule:
         alpha, sigma = self.coefficients(timesteps, latents)
         return alpha * latents + sigma * noise
 
+    def snr(self, timesteps: Tensor) -> Tensor:
+        """Signal-to-noise ratio (alpha_t / sigma_t)^2 at integer `timesteps` (B,), fp32, shape (B,)."""
+        alpha, sigma = self.coefficients(timesteps, timesteps.float())
+        return (alpha / sigma) ** 2
+
+    def to_sample(self, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The x_0 that a prediction at `noisy` stands for: (z - sigma eps) / alpha, or alpha z - sigma v."""
+        alpha, sigma = self.coefficients(timesteps, noisy)
+        if self.prediction_type == "epsilon":
+            return (noisy - sigma * prediction) / alpha
+        return alpha * noisy - sigma * prediction
+
+    def from_sample(self, sample: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The prediction that stands for x_0 = `sample` at `noisy`; the inverse of `to_sample`."""
+        alpha, sigma = self.coefficients(timesteps, noisy)
+        if self.prediction_type == "epsilon":
+            return (noisy - alpha * sample) / sigma
+        return (alpha * noisy - sample) / sigma
+
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the denoiser should predict: eps, or v = alpha eps - sigma x_0 (Salimans & Ho, 2022, app. D)."""
         if self.prediction_type == "epsilon":

@@ -61,3 +61,18 @@ def test_half_precision_latents_are_mixed_in_fp32(batch, dtype):
 def test_an_unknown_prediction_type_is_refused():
     with pytest.raises(InputError, match="prediction_type 'sample' is not supported; expected one of epsilon, v_prediction"):
         schedule("sample")
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_a_prediction_and_the_sample_it_stands_for(batch, prediction_type):
+    latents, noise, timesteps = (each.double() if each.is_floating_point() else each for each in batch)
+    ours = schedule(prediction_type)
+    noisy = ours.add_noise(latents, noise, timesteps)
+    target = ours.target(latents, noise, timesteps)
+    torch.testing.assert_close(ours.to_sample(target, noisy, timesteps), latents, rtol=0, atol=1e-11)
+    torch.testing.assert_close(ours.from_sample(latents, noisy, timesteps), target, rtol=0, atol=1e-11)
+
+
+def test_the_signal_to_noise_ratio(batch):
+    alphas_cumprod = diffusers.DDPMScheduler(**SD).alphas_cumprod[batch[2]]
+    torch.testing.assert_close(schedule().snr(batch[2]), alphas_cumprod / (1 - alphas_cumprod), rtol=1e-5, atol=0)
