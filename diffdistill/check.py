@@ -21,6 +21,7 @@ from diffdistill.features import derive_pairs
 from diffdistill.hooks.resume import check_weights
 from diffdistill.student import build_on_meta
 
+STUDENT_KEYS = ("keep", "checkpoint", "fresh", "prediction_type", "guidance_embedding")
 REQUIRED = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
 
 # Where a config names the type of a part, what builds it, and the arguments that do not come from the config.
@@ -72,14 +73,15 @@ def check_model(model: Mapping) -> StudentPlan | None:
             section = (section or {}).get(part)
         if not isinstance(section or {}, Mapping):
             raise InputError(f"model.{key}={section!r} is no dict; to empty it, write model.{key}._delete_=True")
-    check_keys(model.get("student") or {}, ("keep", "checkpoint", "fresh"), "model.student")
+    check_keys(model.get("student") or {}, STUDENT_KEYS, "model.student")
     pair_keys = list(inspect.signature(derive_pairs).parameters)[4:]
     check_keys(model.get("feature_pairs") or {}, pair_keys, "model.feature_pairs")
     compute_dtype(model.get("dtype", "float32"))
-    plan = StudentPlan(model["teacher"], model.get("student") or {}, model.get("feature_pairs"), model["losses"])
+    parts = (model.get(key) for key in ("feature_pairs", "losses", "method"))
+    plan = StudentPlan(model["teacher"], model.get("student") or {}, *parts)
     sampling = dict(model.get("sampling") or {})
     if scheduler := sampling.pop("scheduler", None):
-        scheduler_class(scheduler)
+        scheduler_class(scheduler if isinstance(scheduler, str) else scheduler.get("type"))
     call = inspect.signature(plan.family.pipeline_class.__call__).parameters
     check_keys(sampling, ["scheduler", *list(call)[1:]], "model.sampling")
     return plan

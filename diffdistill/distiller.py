@@ -6,6 +6,7 @@ from difflib import get_close_matches
 import diffusers
 import numpy as np
 import torch
+from diffusers import SchedulerMixin
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from diffdistill.frozen import Frozen
 from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
-from diffdistill.student import build_on_meta, find_sources, make_student, plan_student
+from diffdistill.student import build_on_meta, embed_guidance, find_sources, make_student, plan_student
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -42,17 +43,29 @@ class StudentPlan:
     """What a config decides about a student before any weight is loaded: its config, layer map and feature pairs.
 
     Args:
-        teacher, student, feature_pairs, losses: the keys of that name of `Distiller`.
+        teacher, student, feature_pairs, losses, method: the keys of that name of `Distiller`.
     """
 
-    def __init__(self, teacher: dict, student: dict, feature_pairs: dict | None, losses: Mapping[str, dict]):
+    def __init__(
+        self,
+        teacher: dict,
+        student: dict,
+        feature_pairs: dict | None,
+        losses: Mapping[str, dict],
+        method: dict | None = None,
+    ):
         self.family = MODELS.build(teacher)
         self.losses = {name: MODELS.build(loss) for name, loss in losses.items() if loss is not None}
+        self.method = MODELS.build(method or dict(type="DenoisingKD"))
         self.keep = dict(student.get("keep") or {})
         self.fresh = list(student.get("fresh") or [])
+        self.noise_schedule = self.family.noise_schedule
+        if prediction_type := student.get("prediction_type"):
+            self.noise_schedule = self.noise_schedule.predicting(prediction_type)
         denoiser, config = self.family.denoiser_class, self.family.denoiser_config
         self.config, self.layers = plan_student(denoiser, config, self.keep)
-        self.needs_teacher = any(loss.needs_teacher for loss in self.losses.values())
+        self.guidance_embedding = student.get("guidance_embedding")
+        self.needs_teacher = self.method.needs_teacher or any(loss.needs_teacher for loss in self.losses.values())
         self.pairs: list[tuple[str, str]] = []
         if any(loss.needs_features for loss in self.losses.values()):
             self.pairs = derive_pairs(denoiser, self.config, config, self.layers, **(feature_pairs or {}))
@@ -63,11 +76,26 @@ class StudentPlan:
         else:
             weights = (build_on_meta(denoiser, each).state_dict() for each in (self.config, config))
             find_sources(*weights, self.layers, self.fresh)
+        if self.guidance_embedding:
+            self.config["time_cond_proj_dim"] = self.check_guidance_embedding()
+        self.method.check(self)
+
+    def check_guidance_embedding(self) -> int:
+        """Raise InputError for a width that diffusers could not build, or that is not the one the teacher has."""
+        width, there = self.guidance_embedding, self.config.get("time_cond_proj_dim")
+        if not isinstance(width, int) or width < 4 or width % 2:
+            raise InputError(f"model.student.guidance_embedding={width!r}: give an even number of 4 or more, such as 256")
+        if there not in (None, width):
+            raise InputError(f"model.student.guidance_embedding={width}: the teacher has one that is {there} wide; use that")
+        return width
 
     def check_checkpoint(self) -> None:
         """Raise InputError unless the student's own checkpoint is the student that `keep` describes."""
         denoiser, config = self.family.denoiser_class, self.family.read_student_config(self.checkpoint)
-        planned, found = (build_on_meta(denoiser, each).state_dict() for each in (self.config, config))
+        planned = dict(self.config)
+        if self.guidance_embedding:  # a checkpoint may have it already
+            planned["time_cond_proj_dim"] = config.get("time_cond_proj_dim")
+        planned, found = (build_on_meta(denoiser, each).state_dict() for each in (planned, config))
         for name in sorted(planned.keys() | found.keys()):
             shapes = [tuple(weights[name].shape) if name in weights else "nothing" for weights in (planned, found)]
             if shapes[0] != shapes[1]:
@@ -79,8 +107,12 @@ class StudentPlan:
     def load_student(self, teacher: nn.Module | None) -> nn.Module:
         """The student in fp32, from its own checkpoint or with the kept layers of `teacher`."""
         if self.checkpoint is None:
-            return make_student(teacher, self.keep, self.fresh)[0]
-        return self.family.load_student(self.checkpoint)
+            student = make_student(teacher, self.keep, self.fresh)[0]
+        else:
+            student = self.family.load_student(self.checkpoint)
+        if self.guidance_embedding and student.config.time_cond_proj_dim is None:
+            embed_guidance(student, self.guidance_embedding)
+        return student
 
 
 @MODELS.register_module()
@@ -92,7 +124,8 @@ class Distiller(BaseModel):
     Args:
         teacher: the family and checkpoint, e.g. `dict(type="StableDiffusionXL", checkpoint=...)`.
         student: `keep` (which layers of the teacher stay; {} keeps all), `checkpoint` (pretrained weights of the student
-            instead of the teacher's), `fresh` (patterns of tensors that start from random values).
+            instead of the teacher's), `fresh` (patterns of tensors that start from random values), `prediction_type`
+            (instead of the teacher's), `guidance_embedding` (the width of an embedding of the guidance scale).
         losses: name -> loss, or None for none; "task" is logged as `loss_task`. Values are logged weighted, so they add up
             to `loss`.
         method: what one step computes.
@@ -100,7 +133,8 @@ class Distiller(BaseModel):
         gradient_checkpointing: recompute the student's activations in backward, to save memory.
         dtype: compute dtype. Frozen parts are stored in it; the student stays in fp32 and runs under autocast.
         sampling: arguments of the diffusers pipeline's call for validation and sample grids; `scheduler` names a diffusers
-            scheduler class to sample with instead of the checkpoint's.
+            scheduler class to sample with instead of the checkpoint's, or is a dict of its `type` and changes to its config.
+            A method that trains the student for a sampler of its own overrides them for the student (`Method.sampling`).
     """
 
     def __init__(
@@ -117,9 +151,9 @@ class Distiller(BaseModel):
     ):
         super().__init__(data_preprocessor)
         self.dtype = compute_dtype(dtype)
-        plan = StudentPlan(teacher, student or {}, feature_pairs, losses)
-        self.family, self.losses, self.pairs = plan.family, plan.losses, plan.pairs
-        self.method = MODELS.build(method or dict(type="DenoisingKD"))
+        plan = StudentPlan(teacher, student or {}, feature_pairs, losses, method)
+        self.family, self.losses, self.pairs, self.method = plan.family, plan.losses, plan.pairs, plan.method
+        self.noise_schedule = plan.noise_schedule
         self.sampling = dict(sampling or {})
         self.predict_with = "student"  # or "teacher", to validate it by the same protocol
 
@@ -140,7 +174,8 @@ class Distiller(BaseModel):
         return getattr(self.frozen.pipeline, self.family.denoiser_name)
 
     @property
-    def noise_schedule(self) -> NoiseSchedule:
+    def teacher_schedule(self) -> NoiseSchedule:
+        """The noise schedule with the teacher's prediction type; `noise_schedule` has the student's."""
         return self.family.noise_schedule
 
     def autocast(self) -> torch.autocast:
@@ -162,33 +197,58 @@ class Distiller(BaseModel):
         return self.family.encode_pictures(pipeline, batch["pixel_values"]), self.family.encode_captions(pipeline, batch)
 
     def run(self, noisy: Tensor, timesteps: Tensor, condition: dict, target: Tensor) -> Step:
-        """Run the student, and the teacher if a loss needs it, on the same input; for methods to call."""
-        teacher_prediction, theirs = (
-            self.run_teacher(noisy, timesteps, condition) if self.teacher is not None else (None, {})
-        )
+        """Run the student, and the teacher if there is one, on the same input; for methods to call."""
+        prediction, theirs = None, {}
+        if self.teacher is not None:
+            prediction, theirs = self.predict_teacher(noisy, timesteps, condition)
+            if self.teacher_schedule.prediction_type != self.noise_schedule.prediction_type:
+                sample = self.teacher_schedule.to_sample(prediction.float(), noisy, timesteps)
+                prediction = self.noise_schedule.from_sample(sample, noisy, timesteps)
+        return self.take_step(noisy, timesteps, condition, target, prediction, theirs)
+
+    def take_step(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        condition: dict,
+        target: Tensor,
+        teacher_prediction: Tensor | None = None,
+        teacher_features: Mapping[str, Tensor] | None = None,
+    ) -> Step:
+        """Run the student beside what its teacher has said; for methods that ask the teacher for more than a prediction."""
         with FeatureTaps(self.student, [ours for ours, _ in self.pairs]).record() as ours, self.autocast():
             prediction = self.student(noisy, timesteps, **condition, return_dict=False)[0]
-        features = {f"{student} <- {teacher}": (ours[student], theirs[teacher]) for student, teacher in self.pairs}
+        pairs = self.pairs if teacher_features else []
+        features = {f"{student} <- {teacher}": (ours[student], teacher_features[teacher]) for student, teacher in pairs}
         return Step(
             noisy, timesteps, prediction, target, self.noise_schedule,
             teacher_prediction=teacher_prediction, features=features,
         )  # fmt: skip
 
     @torch.no_grad()
-    def run_teacher(self, noisy: Tensor, timesteps: Tensor, condition: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        """The teacher's prediction and features, in the compute dtype."""
+    def predict_teacher(self, noisy: Tensor, timesteps: Tensor, condition: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        """The teacher's prediction, of its own prediction type, and features, in the compute dtype."""
         with FeatureTaps(self.teacher, [theirs for _, theirs in self.pairs]).record() as features:
             prediction = self.teacher(noisy.to(self.dtype), timesteps, **condition, return_dict=False)[0]
         return prediction, features
 
+    def scheduler(self, teacher: bool = False) -> tuple[SchedulerMixin, dict]:
+        """The diffusers scheduler to sample the student (or the teacher) with, and the other arguments of the pipeline."""
+        options = self.sampling if teacher else {**self.sampling, **self.method.sampling}
+        options = dict(options)
+        chosen = options.pop("scheduler", None)
+        base = self.frozen.pipeline.scheduler
+        chosen = dict(type=chosen) if isinstance(chosen, str) else dict(chosen or dict(type=type(base).__name__))
+        schedule = self.teacher_schedule if teacher else self.noise_schedule
+        changes = {"prediction_type": schedule.prediction_type, **chosen}
+        return scheduler_class(changes.pop("type")).from_config(base.config, **changes), options
+
     @torch.no_grad()
     def sample(self, captions: Sequence[str], seeds: Sequence[int], teacher: bool = False) -> np.ndarray:
         """Pictures (B, H, W, 3), uint8, of the student or the teacher; the initial noise of each follows from its seed."""
-        options = dict(self.sampling)
         denoiser = self.teacher if teacher else self.student
         pipeline = self.family.assemble(self.frozen.pipeline, denoiser)
-        if scheduler := options.pop("scheduler", None):
-            pipeline.scheduler = scheduler_class(scheduler).from_config(pipeline.scheduler.config)
+        pipeline.scheduler, options = self.scheduler(teacher)
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         training = denoiser.training
         denoiser.eval()

@@ -68,6 +68,11 @@ def start_from(before: Config, model: dict) -> None:
     shrinks = model.teacher.get("denoiser") == PREVIOUS
     if shrinks:
         model.teacher.denoiser = str(exported(before))
+        model.teacher.prediction_type = before.model.student.get("prediction_type") or before.model.teacher.get(
+            "prediction_type"
+        )
+        method = MODELS.build(before.model.get("method") or dict(type="DenoisingKD"))
+        model.sampling = {**(before.model.get("sampling") or {}), **method.sampling}
     model.student.checkpoint = None if shrinks else str(exported(before))
 
 

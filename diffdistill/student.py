@@ -194,3 +194,12 @@ def make_student(teacher: nn.Module, keep: Mapping, fresh: Sequence[str] = ()) -
         weights[name] = source[origin].clone()
     student.load_state_dict(weights, strict=True, assign=True)
     return student, layers
+
+
+def embed_guidance(student: nn.Module, width: int) -> None:
+    """Give a UNet an embedding of the guidance scale (Meng et al., 2023, sec. 3.1) that changes nothing yet: it is zero."""
+    embedding = student.time_embedding
+    projection = nn.Linear(width, embedding.linear_1.in_features, bias=False)
+    nn.init.zeros_(projection.weight)
+    embedding.cond_proj = projection.to(embedding.linear_1.weight)
+    student.register_to_config(time_cond_proj_dim=width)

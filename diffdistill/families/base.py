@@ -32,6 +32,7 @@ class Family:
         variant: which files of the checkpoint to take, e.g. "fp16".
         denoiser: the folder of a denoiser instead of the pipeline's, e.g. of a student that has become a teacher; or the
             config of one, to plan with what is still to be trained.
+        prediction_type: of that denoiser, where it is not the pipeline's.
     """
 
     pipeline_class: type
@@ -47,6 +48,7 @@ class Family:
         vae: str | None = None,
         variant: str | None = None,
         denoiser: str | Mapping | None = None,
+        prediction_type: str | None = None,
     ):
         self.checkpoint = Checkpoint(checkpoint, "model.teacher.checkpoint")
         self.vae = vae and Checkpoint(vae, "model.teacher.vae")
@@ -78,8 +80,20 @@ class Family:
         else:
             self.denoiser_config = denoiser or self.checkpoint.read_json(f"{self.denoiser_name}/config.json")
         scheduler = self.checkpoint.read_json("scheduler/scheduler_config.json")
-        # Any diffusers scheduler computes the betas of its config; the training one is always DDPM's.
-        self.noise_schedule = NoiseSchedule.from_scheduler(diffusers.DDPMScheduler.from_config(scheduler))
+        self.noise_schedule = self.read_noise_schedule(scheduler)
+        if prediction_type:
+            self.noise_schedule = self.noise_schedule.predicting(prediction_type)
+
+    def read_noise_schedule(self, config: dict) -> NoiseSchedule:
+        """Any diffusers scheduler of the DDPM kind computes the betas of its config; the training one is always DDPM's."""
+        name = config.get("_class_name")
+        kin = getattr(getattr(diffusers, name or "", None), "_compatibles", [])
+        if "DDIMScheduler" not in kin:
+            raise InputError(
+                f"model.teacher.checkpoint={self.checkpoint.name}: scheduler/scheduler_config.json is of a {name}, which has"
+                " no DDPM or DDIM form; needed is a scheduler of the kind of DDIMScheduler"
+            )
+        return NoiseSchedule.from_scheduler(diffusers.DDPMScheduler.from_config(config))
 
     def load(self, dtype: torch.dtype) -> diffusers.DiffusionPipeline:
         """The pipeline without its denoiser, in eval mode, frozen, in `dtype`."""

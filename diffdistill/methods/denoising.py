@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor
 
+from diffdistill.methods.base import Method
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
 
 
 @MODELS.register_module()
-class DenoisingKD:
+class DenoisingKD(Method):
     """Student and teacher see the same noisy latents at the same uniform random timestep (Kim et al., 2023, sec. 3.2).
 
     Args:
