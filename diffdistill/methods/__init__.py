@@ -1,7 +1,8 @@
-"""What one training step computes. A method is called with the distiller, latents (B, C, H, W) and the conditioning of the
-denoiser (a dict of its keyword arguments), and returns a Step."""
+"""What one training step computes; `base.Method` says how a distiller uses one."""
 
 from diffdistill.methods.conditioning import RandomConditioning
 from diffdistill.methods.denoising import DenoisingKD
+from diffdistill.methods.distilled_guidance import GuidanceDistillation
+from diffdistill.methods.progressive import ProgressiveDistillation
 
-__all__ = ["DenoisingKD", "RandomConditioning"]
+__all__ = ["DenoisingKD", "GuidanceDistillation", "ProgressiveDistillation", "RandomConditioning"]

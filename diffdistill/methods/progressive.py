@@ -1,0 +1,85 @@
+"""Progressive distillation: one step of the student does what several DDIM steps of its teacher do."""
+
+import torch
+from torch import Tensor
+
+from diffdistill.errors import InputError
+from diffdistill.methods.base import Method
+from diffdistill.methods.guidance import Guidance, guided_sample, told
+from diffdistill.registry import MODELS
+from diffdistill.step import Step
+
+TRAILING_DDIM = dict(
+    type="DDIMScheduler", timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False, rescale_betas_zero_snr=False
+)
+
+
+@MODELS.register_module()
+class ProgressiveDistillation(Method):
+    """Halves the number of sampling steps (Salimans & Ho, 2022, alg. 2), on the grid of diffusers' trailing DDIM.
+
+    With `steps` N and T training timesteps the grid is t_i = i T/N - 1 for i = 1 ... N, and clean data at -1. From a noisy
+    latent z at t the teacher takes `substeps` DDIM steps to z_s at the next grid time s; the target is the x that takes the
+    student there in one: x* = (z_s - r z) / (alpha_s - r alpha_t), r = sigma_s / sigma_t. The target and the student's
+    prediction are compared in the student's prediction type; `TruncatedSNR` and `SNRPlusOne` are the paper's weightings
+    of the error in x (sec. 4). For the next halving the student becomes the teacher: a run in stages.
+
+    Args:
+        steps: of the student; must divide T.
+        substeps: DDIM steps of the teacher for one of the student. 1 teaches a smaller student on the grid of its teacher.
+        guidance_scale: under which the teacher steps; a number is folded into the student, which is then sampled without
+            guidance; of a range [low, high] the student is told by its `guidance_embedding`. None: the teacher's conditional
+            prediction, e.g. because guidance is folded in already.
+    """
+
+    needs_teacher = True
+
+    def __init__(self, steps: int, substeps: int = 2, guidance_scale: float | list[float] | None = None):
+        for name, value in (("steps", steps), ("substeps", substeps)):
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"model.method.{name}={value!r}: give a whole number of 1 or more")
+        self.steps, self.substeps = steps, substeps
+        self.guidance = None if guidance_scale is None else Guidance(guidance_scale)
+        scale = self.guidance.usual if self.guidance and self.guidance.is_range else 1.0
+        self.sampling = dict(scheduler=TRAILING_DDIM, num_inference_steps=steps, guidance_scale=scale)
+
+    def check(self, plan) -> None:
+        length = len(plan.noise_schedule)
+        if length % self.steps:
+            divisors = ", ".join(str(n) for n in range(1, 65) if length % n == 0)
+            raise InputError(f"model.method.steps={self.steps} does not divide {length} timesteps; use one of {divisors}")
+        if self.substeps > length // self.steps:
+            raise InputError(
+                f"model.method.substeps={self.substeps}: one of {self.steps} steps spans {length // self.steps} timesteps"
+            )
+        if self.guidance:
+            self.guidance.check(plan)
+        elif plan.config.get("time_cond_proj_dim"):
+            raise InputError(
+                "model.method.guidance_scale is missing: the student embeds the scale; give the range that its teacher knows"
+            )
+
+    def __call__(self, distiller, latents: Tensor, condition: dict) -> Step:
+        schedule = distiller.noise_schedule
+        width = len(schedule) // self.steps
+        timesteps = width * torch.randint(1, self.steps + 1, latents.shape[:1], device=latents.device) - 1
+        noisy = schedule.add_noise(latents, torch.randn_like(latents), timesteps)
+        scales = self.guidance.draw(latents) if self.guidance else None
+        sample, features = self.target(distiller, noisy, timesteps, width, condition, scales)
+        target = schedule.from_sample(sample, noisy, timesteps)
+        if self.guidance:
+            condition = told(distiller, distiller.student, condition, scales)
+        return distiller.take_step(noisy, timesteps, condition, target, teacher_features=features)
+
+    @torch.no_grad()
+    def target(self, distiller, noisy, timesteps, width, condition, scales) -> tuple[Tensor, dict[str, Tensor]]:
+        """x* at `noisy` (B, C, H, W), in fp32 at least, and the teacher's features at its first step."""
+        schedule, z, now, features = distiller.noise_schedule, noisy, timesteps, {}
+        for substep in range(1, self.substeps + 1):
+            later = timesteps - width * substep // self.substeps
+            sample, seen = guided_sample(distiller, z, now, condition, scales)
+            z, now, features = schedule.ddim_step(sample, z, now, later), later, features or seen
+        alpha, sigma = schedule.coefficients(timesteps, noisy)
+        alpha_later, sigma_later = schedule.coefficients(later, noisy)
+        ratio = sigma_later / sigma
+        return (z - ratio * noisy) / (alpha_later - ratio * alpha), features

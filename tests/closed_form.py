@@ -1,0 +1,43 @@
+"""A teacher in closed form, in float64, as methods see it: what it says depends on the latents, the time and the caption."""
+
+from types import SimpleNamespace
+
+import diffusers
+import torch
+
+from diffdistill.noise import NoiseSchedule
+from diffdistill.step import Step
+
+SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
+
+
+class ClosedForm:
+    """Stands where a distiller does. The conditioning is one number a sample; that of an empty caption is 0."""
+
+    def __init__(self, teacher_type="epsilon", student_type="epsilon"):
+        scheduler = diffusers.DDPMScheduler(**SD)
+        self.teacher_schedule = NoiseSchedule(scheduler.alphas_cumprod, teacher_type)
+        self.noise_schedule = self.teacher_schedule.predicting(student_type)
+        denoiser = SimpleNamespace(config=SimpleNamespace(time_cond_proj_dim=None))
+        self.teacher = self.student = denoiser
+        self.frozen = SimpleNamespace(pipeline=None)
+        self.family = SimpleNamespace(replace_captions=lambda pipeline, condition, captions: dict(caption=torch.zeros(1)))
+
+    def predict_teacher(self, noisy, timesteps, condition):
+        wave = torch.sin(timesteps.double() / 100).view(-1, 1, 1, 1)
+        caption = condition["caption"].double().view(-1, 1, 1, 1)
+        return 0.3 * noisy * wave + torch.tanh(noisy) + 0.2 * caption, {}
+
+    def take_step(self, noisy, timesteps, condition, target, teacher_prediction=None, teacher_features=None):
+        return Step(noisy, timesteps, target, target, self.noise_schedule, teacher_prediction=teacher_prediction)
+
+
+def ddim(prediction_type: str, steps: int) -> diffusers.DDIMScheduler:
+    """diffusers' trailing DDIM with `steps` steps, in float64."""
+    scheduler = diffusers.DDIMScheduler(
+        **SD, prediction_type=prediction_type, timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False
+    )
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+    scheduler.final_alpha_cumprod = scheduler.final_alpha_cumprod.double()
+    scheduler.set_timesteps(steps)
+    return scheduler
