@@ -55,6 +55,7 @@ def check(config: Config, checkpoint: str | None = None) -> None:
     check_parts(config)
     check_intervals(config)
     plan = check_model(config.model)
+    check_average(config, plan)
     if checkpoint:
         check_checkpoint(checkpoint, plan)
     build(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")[0]
@@ -114,7 +115,7 @@ def check_part(part, parts: Registry, provided: Sequence[str], where: str) -> No
             raise InputError(f"{where}.type={part['type']!r} is unknown; the nearest: {near}")
     parameters = inspect.signature(kind).parameters.values()
     named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if kind is EMAHook:  # what it does not know it hands to the average
+    if isinstance(kind, type) and issubclass(kind, EMAHook):  # what it does not know it hands to the average
         average = MODELS.get(part.get("ema_type", "ExponentialMovingAverage"))
         check_keys(part, [*inspect.signature(kind).parameters, *inspect.signature(average).parameters], where)
     elif not any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -139,6 +140,16 @@ def check_intervals(config: Config) -> None:
         raise InputError(
             f"default_hooks.checkpoint.interval={interval} is no multiple of optim_wrapper.accumulative_counts={counts};"
             f" the nearest is {max(round(interval / counts), 1) * counts}"
+        )
+
+
+def check_average(config: Config, plan: StudentPlan | None) -> None:
+    """Raise InputError if the method needs a moving average of the student and no hook keeps one."""
+    hooks = [hook["type"] for kind in ("default_hooks", "custom_hooks") for _, hook in find_parts(config.get(kind), ["*"])]
+    if plan and plan.method.needs_average and "TargetEMAHook" not in hooks:
+        raise InputError(
+            f"model.method.type={config.model.method.type!r} needs a moving average of the student; set"
+            " default_hooks.ema=dict(type='TargetEMAHook', momentum=0.05), or model.method.target='student'"
         )
 
 

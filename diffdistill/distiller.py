@@ -156,6 +156,7 @@ class Distiller(BaseModel):
         self.noise_schedule = plan.noise_schedule
         self.sampling = dict(sampling or {})
         self.predict_with = "student"  # or "teacher", to validate it by the same protocol
+        self.get_average = lambda: None  # for TargetEMAHook
 
         denoiser = self.family.load_denoiser() if plan.needs_teacher or plan.checkpoint is None else None
         self.student = plan.load_student(denoiser)
@@ -172,6 +173,11 @@ class Distiller(BaseModel):
     def teacher(self) -> nn.Module | None:
         """The frozen denoiser, or None where no loss needs it."""
         return getattr(self.frozen.pipeline, self.family.denoiser_name)
+
+    @property
+    def average(self) -> nn.Module | None:
+        """The moving average of the student, if `TargetEMAHook` keeps one."""
+        return self.get_average()
 
     @property
     def teacher_schedule(self) -> NoiseSchedule:
@@ -226,22 +232,34 @@ class Distiller(BaseModel):
         )  # fmt: skip
 
     @torch.no_grad()
+    def predict(self, denoiser: nn.Module, noisy: Tensor, timesteps: Tensor, condition: dict) -> Tensor:
+        """What the student, or its average, predicts, in fp32 and without a gradient."""
+        with self.autocast():
+            return denoiser(noisy, timesteps, **condition, return_dict=False)[0].float()
+
+    @torch.no_grad()
     def predict_teacher(self, noisy: Tensor, timesteps: Tensor, condition: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """The teacher's prediction, of its own prediction type, and features, in the compute dtype."""
         with FeatureTaps(self.teacher, [theirs for _, theirs in self.pairs]).record() as features:
             prediction = self.teacher(noisy.to(self.dtype), timesteps, **condition, return_dict=False)[0]
         return prediction, features
 
-    def scheduler(self, teacher: bool = False) -> tuple[SchedulerMixin, dict]:
-        """The diffusers scheduler to sample the student (or the teacher) with, and the other arguments of the pipeline."""
-        options = self.sampling if teacher else {**self.sampling, **self.method.sampling}
-        options = dict(options)
-        chosen = options.pop("scheduler", None)
+    def exported_scheduler(self) -> SchedulerMixin:
+        """The scheduler of a pipeline around the student: the one that it was trained for, or else the teacher's."""
+        own = self.method.sampling.get("scheduler")
+        return self.build_scheduler(own, self.noise_schedule)
+
+    def build_scheduler(self, chosen: str | dict | None, schedule: NoiseSchedule) -> SchedulerMixin:
         base = self.frozen.pipeline.scheduler
         chosen = dict(type=chosen) if isinstance(chosen, str) else dict(chosen or dict(type=type(base).__name__))
-        schedule = self.teacher_schedule if teacher else self.noise_schedule
         changes = {"prediction_type": schedule.prediction_type, **chosen}
-        return scheduler_class(changes.pop("type")).from_config(base.config, **changes), options
+        return scheduler_class(changes.pop("type")).from_config(base.config, **changes)
+
+    def scheduler(self, teacher: bool = False) -> tuple[SchedulerMixin, dict]:
+        """The diffusers scheduler to sample the student (or the teacher) with, and the other arguments of the pipeline."""
+        options = dict(self.sampling) if teacher else {**self.sampling, **self.method.sampling}
+        schedule = self.teacher_schedule if teacher else self.noise_schedule
+        return self.build_scheduler(options.pop("scheduler", None), schedule), options
 
     @torch.no_grad()
     def sample(self, captions: Sequence[str], seeds: Sequence[int], teacher: bool = False) -> np.ndarray:

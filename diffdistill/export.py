@@ -24,6 +24,7 @@ def export_pipeline(config: Config, checkpoint: str | None, out: str, dtype: str
     config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True))))
     distiller = load_distiller(config, checkpoint or exported_student(config)).to("cpu")
     pipeline = distiller.family.assemble(distiller.frozen.pipeline, distiller.student.eval())
+    pipeline.scheduler = distiller.exported_scheduler()
     for model in pipeline.components.values():
         if isinstance(model, nn.Module):
             nn.Module.to(model, DTYPES[dtype])

@@ -47,7 +47,8 @@ def train_stages(config: Config, resume: str | None, train: Callable[[Config, st
 def finish(config: Config, stages: list[Config]) -> None:
     """Write the run's own student, config and figures: those of the last stage, with a list of all."""
     run, student = Path(config.work_dir), exported(stages[-1])
-    write_whole(lambda folder: shutil.copytree(student, folder), run / student.name)
+    for source in (student, student.with_name("scheduler")):
+        write_whole(lambda folder, source=source: shutil.copytree(source, folder), run / source.name)
     results = [json.loads(Path(stage.work_dir, "results.json").read_text()) for stage in stages]
     rows = [dict(folder=Path(stage.work_dir).name, **result) for stage, result in zip(stages, results, strict=True)]
     figures = results[-1] | dict(config=run_name(config), seed=results[0]["seed"], stages=rows)

@@ -7,5 +7,15 @@ from diffdistill.hooks.memory import MemoryHook
 from diffdistill.hooks.resume import ResumeHook
 from diffdistill.hooks.samples import SampleHook
 from diffdistill.hooks.stage import StageHook
+from diffdistill.hooks.target import TargetEMAHook
 
-__all__ = ["BaselineHook", "ExportHook", "MemoryHook", "ResumeHook", "SafeCheckpointHook", "SampleHook", "StageHook"]
+__all__ = [
+    "BaselineHook",
+    "ExportHook",
+    "MemoryHook",
+    "ResumeHook",
+    "SafeCheckpointHook",
+    "SampleHook",
+    "StageHook",
+    "TargetEMAHook",
+]

@@ -21,9 +21,10 @@ from diffdistill.student import build_on_meta
 
 @HOOKS.register_module()
 class ExportHook(Hook):
-    """At the end of training writes `<run>/unet/` (EMA weights if there is an EMA) and `<run>/results.json`.
+    """At the end of training writes `<run>/unet/` (EMA weights if there is an EMA), `scheduler/` and `results.json`.
 
-    The folder loads with `UNet2DConditionModel.from_pretrained(<run>/unet)` in plain diffusers.
+    The folders load in plain diffusers, with `UNet2DConditionModel.from_pretrained(<run>/unet)` and, where the student was
+    trained for a sampler of its own, with that scheduler class.
     """
 
     priority = "VERY_LOW"
@@ -37,6 +38,7 @@ class ExportHook(Hook):
         folder = Path(runner.work_dir, distiller.family.denoiser_name)
         with ema_weights(runner) as ema:
             save_whole(distiller.student, folder)
+        save_whole(distiller.exported_scheduler(), Path(runner.work_dir, "scheduler"))
         results = self.results(runner, ema)
         Path(runner.work_dir, "results.json").write_text(json.dumps(results, indent=2) + "\n")
         lines = [f"{describe(record)}: {record_text(record)}" for record in results["validation"]]

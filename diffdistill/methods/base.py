@@ -10,11 +10,13 @@ from diffdistill.step import Step
 class Method:
     """What one training step computes.
 
-    `needs_teacher` keeps the teacher's denoiser in memory whatever the losses need. `sampling` overrides `model.sampling`
-    for the student, where the method trains it for one sampler.
+    `needs_teacher` keeps the teacher's denoiser in memory whatever the losses need; `needs_average` asks for the moving
+    average of the student, `distiller.average`. `sampling` overrides `model.sampling` for the student, where the method
+    trains it for one sampler.
     """
 
     needs_teacher = False
+    needs_average = False
     sampling: ClassVar[dict] = {}
 
     def check(self, plan) -> None:

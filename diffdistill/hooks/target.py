@@ -1,0 +1,19 @@
+"""A moving average of the student that is a part of its training."""
+
+from mmengine.hooks import EMAHook
+
+from diffdistill.hooks.common import distiller_of
+from diffdistill.registry import HOOKS
+
+
+@HOOKS.register_module()
+class TargetEMAHook(EMAHook):
+    """MMEngine's EMAHook, whose average is also the target network of `LatentConsistency`.
+
+    `momentum` is the weight of the new value: 0.05 for the paper's decay of 0.95.
+    """
+
+    def before_run(self, runner) -> None:
+        super().before_run(runner)
+        average = self.ema_model.module
+        distiller_of(runner).get_average = lambda: average.student  # no attribute: it would become a part of the model

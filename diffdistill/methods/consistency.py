@@ -1,0 +1,86 @@
+"""Latent consistency distillation: the student maps every point of the teacher's path to where the path ends."""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from diffdistill.errors import InputError
+from diffdistill.methods.base import Method
+from diffdistill.methods.guidance import Guidance, guided_sample, told
+from diffdistill.registry import MODELS
+from diffdistill.step import Step
+
+SIGMA_DATA, TIMESTEP_SCALING = 0.5, 10.0  # LCMScheduler's
+
+
+def boundary(timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """c_skip and c_out (Luo et al., 2023, sec. 4.1) at `timesteps` (B,), broadcast over latents: 1 and 0 at t = 0."""
+    scaled = TIMESTEP_SCALING * timesteps.double().view(-1, 1, 1, 1)
+    square = SIGMA_DATA**2
+    return square / (scaled**2 + square), scaled / (scaled**2 + square).sqrt()
+
+
+def consistency(sample: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+    """f(z, t) = c_skip z + c_out x, given the predicted x_0 = `sample` (B, C, H, W); z itself at t = 0."""
+    skip, out = (each.to(sample.dtype) for each in boundary(timesteps))
+    return skip * noisy + out * sample
+
+
+@MODELS.register_module()
+class LatentConsistency(Method):
+    """Consistency distillation of a guided latent diffusion model (Luo et al., 2023, arXiv:2310.04378, alg. 1).
+
+    At a time t of a grid of `grid` the teacher takes one guided DDIM step to the next grid time s; the student at (z, t) is
+    to say what the target network says at (z_s, s). In the Step, `prediction` and `target` are both consistency functions
+    f, which estimate x_0, so weightings by SNR and `OutputKD` have no meaning here. Sampled with diffusers' `LCMScheduler`.
+
+    Args:
+        guidance_scale: the range [low, high] of scales, in diffusers' convention (w + 1 of the paper).
+        grid: T/k of the paper, the number of grid times: a skip of k = 20 of 1000 timesteps.
+        target: "average" is the moving average of the student that `TargetEMAHook` keeps; "student" the student itself
+            without gradient (Song & Dhariwal, 2023, sec. 3.2), as for an adapter (LCM-LoRA, arXiv:2311.05556).
+        steps: of the sampler, in validation.
+    """
+
+    needs_teacher = True
+
+    def __init__(self, guidance_scale: float | list[float], grid: int = 50, target: str = "average", steps: int = 4):
+        if target not in ("average", "student"):
+            raise InputError(f"model.method.target={target!r} is unknown; use 'average' or 'student'")
+        if not 1 <= steps <= grid:
+            raise InputError(f"model.method.steps={steps}: the sampler takes 1 to {grid} (model.method.grid) steps")
+        self.guidance, self.grid, self.target = Guidance(guidance_scale), grid, target
+        self.needs_average = target == "average"
+        scheduler = dict(type="LCMScheduler", original_inference_steps=grid, timestep_scaling=TIMESTEP_SCALING)
+        self.sampling = dict(scheduler=scheduler, num_inference_steps=steps, guidance_scale=1.0)
+
+    def check(self, plan) -> None:
+        if len(plan.noise_schedule) % self.grid:
+            raise InputError(f"model.method.grid={self.grid} does not divide {len(plan.noise_schedule)} timesteps; use 50")
+        if plan.config.get("time_cond_proj_dim"):
+            self.sampling["guidance_scale"] = self.guidance.usual
+        elif self.needs_average:  # an adapter, which has no embedding, learns an average over the scales
+            self.guidance.check(plan)
+
+    def __call__(self, distiller, latents: Tensor, condition: dict) -> Step:
+        schedule = distiller.noise_schedule
+        width = len(schedule) // self.grid
+        timesteps = width * torch.randint(1, self.grid + 1, latents.shape[:1], device=latents.device) - 1
+        later = (timesteps - width).clamp(min=0)
+        noisy = schedule.add_noise(latents, torch.randn_like(latents), timesteps)
+        scales = self.guidance.draw(latents)
+        sample, features = guided_sample(distiller, noisy, timesteps, condition, scales)
+        nearer = schedule.ddim_step(sample, noisy, timesteps, later)
+        condition = told(distiller, distiller.student, condition, scales)
+        denoiser = distiller.average if self.needs_average else distiller.student
+        if denoiser is None:
+            raise InputError(
+                "model.method LatentConsistency needs an average of the student as its target; set"
+                " default_hooks.ema=dict(type='TargetEMAHook', momentum=0.05), or model.method.target='student'"
+            )
+        target = schedule.to_sample(distiller.predict(denoiser, nearer, later, condition), nearer, later)
+        target = consistency(target, nearer, later)
+        step = distiller.take_step(noisy, timesteps, condition, target, teacher_features=features)
+        said = schedule.to_sample(step.prediction.float(), noisy, timesteps)
+        return dataclasses.replace(step, prediction=consistency(said, noisy, timesteps))
