@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from diffdistill import registry
 from diffdistill.distiller import Distiller, StudentPlan, compute_dtype, scheduler_class
 from diffdistill.errors import InputError
+from diffdistill.families.terminal_snr import check_terminal_snr, rescales
 from diffdistill.features import derive_pairs
 from diffdistill.hooks.resume import check_weights
 from diffdistill.student import build_on_meta
@@ -86,7 +87,14 @@ def check_model(model: Mapping) -> StudentPlan | None:
     plan = StudentPlan(model["teacher"], model.get("student") or {}, *parts)
     sampling = dict(model.get("sampling") or {})
     if scheduler := sampling.pop("scheduler", None):
-        scheduler_class(scheduler if isinstance(scheduler, str) else scheduler.get("type"))
+        name = scheduler if isinstance(scheduler, str) else scheduler.get("type")
+        able = rescales(scheduler_class(name))
+        if plan.family.zero_terminal_snr and not able:
+            raise InputError(
+                f"model.sampling.scheduler={name} cannot rescale its schedule as model.teacher.zero_terminal_snr asks;"
+                " use one that can, such as DDIMScheduler"
+            )
+    check_terminal_snr(plan.noise_schedule, plan.family.zero_terminal_snr, "model.student")
     call = inspect.signature(plan.family.pipeline_class.__call__).parameters
     check_keys(sampling, ["scheduler", *list(call)[1:]], "model.sampling")
     return plan
