@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from diffdistill import registry
 from diffdistill.distiller import Distiller, StudentPlan, compute_dtype, scheduler_class
 from diffdistill.errors import InputError
+from diffdistill.families.terminal_snr import check_terminal_snr, rescales
 from diffdistill.features import derive_pairs
 from diffdistill.hooks.resume import check_weights
 from diffdistill.student import build_on_meta
@@ -30,7 +31,11 @@ PARTS: list[tuple[str, Registry, Sequence[str]]] = [
     ("model.teacher", registry.MODELS, ()),
     ("model.method", registry.MODELS, ()),
     ("model.method.conditioning", registry.MODELS, ()),
+    ("model.method.timesteps", registry.MODELS, ()),
+    ("model.method.noise", registry.MODELS, ()),
     ("model.losses.*", registry.MODELS, ()),
+    ("model.losses.*.weighting", registry.MODELS, ()),
+    ("model.losses.*.distance", registry.MODELS, ()),
     ("train_dataloader.dataset", registry.DATASETS, ()),
     ("train_dataloader.dataset.pipeline.*", registry.TRANSFORMS, ()),
     ("train_dataloader.sampler", DATA_SAMPLERS, ("dataset",)),
@@ -82,7 +87,14 @@ def check_model(model: Mapping) -> StudentPlan | None:
     plan = StudentPlan(model["teacher"], model.get("student") or {}, *parts)
     sampling = dict(model.get("sampling") or {})
     if scheduler := sampling.pop("scheduler", None):
-        scheduler_class(scheduler if isinstance(scheduler, str) else scheduler.get("type"))
+        name = scheduler if isinstance(scheduler, str) else scheduler.get("type")
+        able = rescales(scheduler_class(name))
+        if plan.family.zero_terminal_snr and not able:
+            raise InputError(
+                f"model.sampling.scheduler={name} cannot rescale its schedule as model.teacher.zero_terminal_snr asks;"
+                " use one that can, such as DDIMScheduler"
+            )
+    check_terminal_snr(plan.noise_schedule, plan.family.zero_terminal_snr, "model.student")
     call = inspect.signature(plan.family.pipeline_class.__call__).parameters
     check_keys(sampling, ["scheduler", *list(call)[1:]], "model.sampling")
     return plan

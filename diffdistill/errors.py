@@ -1,5 +1,7 @@
 """The one exception that means: what the user gave cannot work."""
 
+import math
+
 
 class InputError(ValueError):
     """A mistake in a config, a file or an argument.
@@ -7,3 +9,11 @@ class InputError(ValueError):
     The message is one line that names the key or file, the value, and what would be right. The command-line tools print it
     without a traceback and exit with status 2.
     """
+
+
+def check_range(where: str, value: float, above: float, up_to: float = math.inf) -> float:
+    """`value`, or InputError unless it is a number above `above` and not beyond `up_to`; `where` names it."""
+    if not isinstance(value, int | float) or not above < value <= up_to or value == math.inf:
+        most = "" if up_to == math.inf else f" and at most {up_to:g}"
+        raise InputError(f"{where}={value!r} must be a number above {above:g}{most}")
+    return value

@@ -43,6 +43,15 @@ def train(tiny_sdxl, captioned_folder, tmp_path):
         (dict(model__student__kep="x"), ["model.student.kep", "nearest: keep"]),
         (dict(model__feature_pairs__lvl="x"), ["model.feature_pairs.lvl", "level"]),
         (dict(model__losses__task__wieght=2), ["model.losses.task.wieght", "nearest: weight"]),
+        (dict(model__losses__task__weighting__gama=2), ["model.losses.task.weighting", "type"]),
+        (
+            dict(model__losses__task__distance__type="PseudoHuber", model__losses__task__distance__d=2),
+            ["model.losses.task.distance.d", "nearest: c"],
+        ),
+        (
+            dict(model__method__noise__type="OffsetNoise", model__method__noise__ofset=2),
+            ["model.method.noise.ofset", "nearest: offset"],
+        ),
         (dict(train_dataloder__batch_size=2), ["train_dataloder", "nearest: train_dataloader"]),
         (dict(train_dataloader__batchsize=2), ["train_dataloader.batchsize", "nearest: batch_size"]),
         (dict(train_dataloader__dataset__pipeline__0__sise=2), ["train_dataloader.dataset.pipeline.0.sise", "size"]),
@@ -60,6 +69,8 @@ def train(tiny_sdxl, captioned_folder, tmp_path):
         (dict(model__method__type="Denoise"), ["model.method.type='Denoise'", "DenoisingKD"]),
         (dict(model__losses__task__type="TaskLos"), ["model.losses.task.type='TaskLos'", "TaskLoss"]),
         (dict(model__losses__task=2), ["model.losses.task=2", "type"]),
+        (dict(model__losses__output__weighting__type="MinSRN"), ["model.losses.output.weighting.type='MinSRN'", "MinSNR"]),
+        (dict(model__method__timesteps__type="Cubic"), ["model.method.timesteps.type='Cubic'", "CubicTimesteps"]),
         (dict(train_dataloader__dataset__type="Captions"), ["train_dataloader.dataset.type='Captions'", "CaptionedImages"]),
         (dict(train_dataloader__dataset__pipeline__0__type="Resize"), ["pipeline.0.type='Resize'", "ResizeCrop"]),
         (dict(train_dataloader__sampler__type="Infinite"), ["train_dataloader.sampler.type='Infinite'", "InfiniteSampler"]),
@@ -69,6 +80,16 @@ def train(tiny_sdxl, captioned_folder, tmp_path):
         (dict(model__losses__task__type="torch.nn.nothing"), ["model.losses.task.type='torch.nn.nothing'"]),
         # values
         (dict(model__dtype="bf16"), ["model.dtype='bf16'", "bfloat16"]),
+        (
+            dict(model__losses__task__weighting__type="MinSNR", model__losses__task__weighting__gamma=0),
+            ["MinSNR: gamma=0", "above 0"],
+        ),
+        (dict(model__method__input_perturbation=-1), ["input_perturbation=-1", "above 0"]),
+        (
+            dict(model__method__timesteps__type="UniformTimesteps", model__method__timesteps__end=2000),
+            ["end=2000", "1000 timesteps"],
+        ),
+        (dict(model__teacher__zero_terminal_snr=True), ["predicts epsilon", "v_prediction"]),
         (dict(model__sampling__scheduler="DDIM"), ["model.sampling.scheduler='DDIM'", "DDIMScheduler"]),
         (dict(model__student__keep="everything"), ["model.student.keep='everything'", "_delete_"]),
         (dict(model__student__keep__mid_blok="[0]"), ["student.keep['mid_blok']", "mid_block.resnets"]),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import diffdistill
+from diffdistill.registry import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,3 +59,12 @@ def test_relative_links_lead_somewhere(page):
 def test_changelog_has_an_entry_for_this_version():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"^## .*\b{re.escape(diffdistill.__version__)}\b", changelog, re.MULTILINE)
+
+
+def test_options_of_losses_and_noise_can_be_built_as_the_page_writes_them():
+    page = (ROOT / "docs" / "losses_and_noise.md").read_text(encoding="utf-8")
+    rows = "\n".join(line for line in page.splitlines() if line.startswith("|"))
+    parts = re.findall(r"dict\(type=[^`]*\)(?=`)", rows)
+    assert len(parts) > 10
+    for part in parts:
+        MODELS.build(eval(part, {"dict": dict}))

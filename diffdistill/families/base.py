@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.families.terminal_snr import check_terminal_snr, rescaled_config, rescaled_sampler
 from diffdistill.noise import NoiseSchedule
 
 
@@ -33,6 +34,8 @@ class Family:
         denoiser: the folder of a denoiser instead of the pipeline's, e.g. of a student that has become a teacher; or the
             config of one, to plan with what is still to be trained.
         prediction_type: of that denoiser, where it is not the pipeline's.
+        zero_terminal_snr: rescale the noise schedule, of training and sampling, until it ends in pure noise (Lin et al.,
+            2023, arXiv:2305.08891, alg. 1). Only with v-prediction.
     """
 
     pipeline_class: type
@@ -49,6 +52,7 @@ class Family:
         variant: str | None = None,
         denoiser: str | Mapping | None = None,
         prediction_type: str | None = None,
+        zero_terminal_snr: bool = False,
     ):
         self.checkpoint = Checkpoint(checkpoint, "model.teacher.checkpoint")
         self.vae = vae and Checkpoint(vae, "model.teacher.vae")
@@ -80,9 +84,11 @@ class Family:
         else:
             self.denoiser_config = denoiser or self.checkpoint.read_json(f"{self.denoiser_name}/config.json")
         scheduler = self.checkpoint.read_json("scheduler/scheduler_config.json")
-        self.noise_schedule = self.read_noise_schedule(scheduler)
+        self.zero_terminal_snr = zero_terminal_snr
+        self.noise_schedule = self.read_noise_schedule(rescaled_config(scheduler) if zero_terminal_snr else scheduler)
         if prediction_type:
             self.noise_schedule = self.noise_schedule.predicting(prediction_type)
+        check_terminal_snr(self.noise_schedule, zero_terminal_snr, f"model.teacher.checkpoint={checkpoint}")
 
     def read_noise_schedule(self, config: dict) -> NoiseSchedule:
         """Any diffusers scheduler of the DDPM kind computes the betas of its config; the training one is always DDPM's."""
@@ -110,6 +116,8 @@ class Family:
                 freeze(model, dtype)
         if dtype == torch.float16 and pipeline.vae.config.force_upcast:
             pipeline.vae.float()  # such a VAE overflows in fp16, as its config says
+        if self.zero_terminal_snr:
+            pipeline.scheduler = rescaled_sampler(pipeline.scheduler)
         return pipeline
 
     def load_vae(self) -> diffusers.AutoencoderKL:

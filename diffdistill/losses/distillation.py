@@ -1,15 +1,10 @@
 """The three terms of block-pruning distillation (Kim et al., 2023, BK-SDM, sec. 3.2, eqs. 1-3)."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from diffdistill.losses.distance import squared_error, squared_errors
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
-
-
-def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error in fp32: in half precision a difference of 300 is already infinite when squared."""
-    return F.mse_loss(prediction.float(), target.float())
 
 
 class Loss:
@@ -33,27 +28,57 @@ class Loss:
         raise NotImplementedError
 
 
+class PredictionLoss(Loss):
+    """A loss that compares the student's prediction with another of its shape.
+
+    Args:
+        weighting: how much each timestep counts, e.g. `dict(type="MinSNR", gamma=5.0)`; by default all alike.
+        distance: of one sample, e.g. `dict(type="PseudoHuber")`; by default the mean squared error.
+    """
+
+    def __init__(self, weight: float = 1.0, weighting: dict | None = None, distance: dict | None = None):
+        super().__init__(weight)
+        self.weighting = weighting and MODELS.build(weighting)
+        self.distance = distance and MODELS.build(distance)
+
+    def compare(self, step: Step, target: Tensor, sample_weights: Tensor | None = None) -> Tensor:
+        """The mean over the batch of weight times distance; sample weights of 1 change nothing."""
+        if self.weighting is None and self.distance is None and sample_weights is None:
+            return squared_error(step.prediction, target)  # equal to what follows but for the last bit
+        distances = (self.distance or squared_errors)(step.prediction, target)
+        if self.weighting is not None:
+            distances = self.weighting(step) * distances
+        if sample_weights is not None:
+            distances = sample_weights.to(distances).view_as(distances) * distances
+        return distances.mean()
+
+
 @MODELS.register_module()
-class TaskLoss(Loss):
-    """Distance of the student's prediction to the target of the data (eq. 1)."""
+class TaskLoss(PredictionLoss):
+    """Distance of the student's prediction to the target of the data (eq. 1), each sample with its `sample_weights`."""
 
     def score(self, step: Step) -> Tensor:
-        return squared_error(step.prediction, step.target)
+        return self.compare(step, step.target, step.sample_weights)
 
 
 @MODELS.register_module()
-class OutputKD(Loss):
-    """Distance of the student's prediction to the teacher's (eq. 2)."""
+class OutputKD(PredictionLoss):
+    """Distance of the student's prediction to the teacher's (eq. 2).
+
+    The teacher answers for every sample alike, so `sample_weights`, which belong to the data, do not count here.
+    """
 
     needs_teacher = True
 
     def score(self, step: Step) -> Tensor:
-        return squared_error(step.prediction, step.teacher_prediction)
+        return self.compare(step, step.teacher_prediction)
 
 
 @MODELS.register_module()
 class FeatureKD(Loss):
     """Distance of the student's features to the teacher's: the mean squared error of each pair, summed over pairs (eq. 3).
+
+    As in `OutputKD`, `sample_weights` do not count.
 
     Args:
         normalize: divide each pair's error by the mean square of the teacher's feature, so that layers with large

@@ -1,29 +1,38 @@
 """Denoising, with or without a teacher: the student predicts the noise (or velocity) at a random timestep."""
 
-import torch
 from torch import Tensor
 
 from diffdistill.methods.base import Method
+from diffdistill.methods.noising import Noising
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
 
 
 @MODELS.register_module()
 class DenoisingKD(Method):
-    """Student and teacher see the same noisy latents at the same uniform random timestep (Kim et al., 2023, sec. 3.2).
+    """Student and teacher see the same noisy latents at the same random timestep (Kim et al., 2023, sec. 3.2).
 
     Args:
         conditioning: what is done to the conditioning first, e.g. `dict(type="RandomConditioning")`; by default nothing.
+        timesteps, noise, input_perturbation: of `Noising`; by default uniform timesteps and white noise.
     """
 
-    def __init__(self, conditioning: dict | None = None):
+    def __init__(
+        self,
+        conditioning: dict | None = None,
+        timesteps: dict | None = None,
+        noise: dict | None = None,
+        input_perturbation: float = 0.0,
+    ):
         self.conditioning = conditioning and MODELS.build(conditioning)
+        self.noising = Noising(timesteps, noise, input_perturbation)
+
+    def check(self, plan) -> None:
+        self.noising.check(plan.noise_schedule)
 
     def __call__(self, distiller, latents: Tensor, condition: dict) -> Step:
         schedule = distiller.noise_schedule
-        noise = torch.randn_like(latents)
-        timesteps = torch.randint(len(schedule), latents.shape[:1], device=latents.device)
-        noisy = schedule.add_noise(latents, noise, timesteps)
+        noisy, noise, timesteps = self.noising(schedule, latents)
         if self.conditioning:
             condition = self.conditioning(distiller, condition, timesteps)
         return distiller.run(noisy, timesteps, condition, target=schedule.target(latents, noise, timesteps))

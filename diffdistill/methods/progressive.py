@@ -9,9 +9,7 @@ from diffdistill.methods.guidance import Guidance, guided_sample, told
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
 
-TRAILING_DDIM = dict(
-    type="DDIMScheduler", timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False, rescale_betas_zero_snr=False
-)
+TRAILING_DDIM = dict(type="DDIMScheduler", timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False)
 
 
 @MODELS.register_module()
