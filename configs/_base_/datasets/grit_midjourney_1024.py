@@ -5,15 +5,6 @@ with the pictures in it. The mixture is not published; the hub's `zzliang/GRIT` 
 must be fetched first, for instance with img2dataset.
 """
 
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(
-        type="CaptionedImages",
-        source="data/grit_midjourney/pictures",
-        pipeline=[dict(type="ResizeCrop", size=1024), dict(type="RandomFlip"), dict(type="PackInputs")],
-    ),
-)
+_base_ = ["./captioned_1024.py"]
+
+train_dataloader = dict(batch_size=16, dataset=dict(source="data/grit_midjourney/pictures"))

@@ -5,15 +5,6 @@
 `--cfg-options train_dataloader.dataset.source=FOLDER`.
 """
 
-train_dataloader = dict(
-    batch_size=64,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(
-        type="CaptionedImages",
-        source="data/laion_aes/preprocessed_212k",
-        pipeline=[dict(type="ResizeCrop", size=512), dict(type="RandomFlip"), dict(type="PackInputs")],
-    ),
-)
+_base_ = ["./captioned_512.py"]
+
+train_dataloader = dict(batch_size=64, dataset=dict(source="data/laion_aes/preprocessed_212k"))

@@ -5,15 +5,6 @@
 img2dataset (`--output_format parquet`, captions in `caption`, pictures in `jpg`: then set `image_column="jpg"`).
 """
 
-train_dataloader = dict(
-    batch_size=32,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(
-        type="CaptionedImages",
-        source="data/laion_art/pictures",
-        pipeline=[dict(type="ResizeCrop", size=512), dict(type="RandomFlip"), dict(type="PackInputs")],
-    ),
-)
+_base_ = ["./captioned_512.py"]
+
+train_dataloader = dict(batch_size=32, dataset=dict(source="data/laion_art/pictures"))

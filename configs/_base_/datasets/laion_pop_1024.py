@@ -4,15 +4,6 @@
 `Ejafa/ye-pop` holds a copy of the pictures and their captions in files of its own: unpack them into such a folder first.
 """
 
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(
-        type="CaptionedImages",
-        source="data/laion_pop/pictures",
-        pipeline=[dict(type="ResizeCrop", size=1024), dict(type="RandomFlip"), dict(type="PackInputs")],
-    ),
-)
+_base_ = ["./captioned_1024.py"]
+
+train_dataloader = dict(batch_size=8, dataset=dict(source="data/laion_pop/pictures"))

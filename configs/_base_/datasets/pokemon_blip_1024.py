@@ -3,15 +3,6 @@
 A folder, parquet or JSONL of your own: `--cfg-options train_dataloader.dataset.source=FOLDER`.
 """
 
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(
-        type="CaptionedImages",
-        source="lambdalabs/pokemon-blip-captions",
-        pipeline=[dict(type="ResizeCrop", size=1024), dict(type="RandomFlip"), dict(type="PackInputs")],
-    ),
-)
+_base_ = ["./captioned_1024.py"]
+
+train_dataloader = dict(batch_size=2, num_workers=4, dataset=dict(source="lambdalabs/pokemon-blip-captions"))
