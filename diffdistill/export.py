@@ -6,8 +6,8 @@ from mmengine.config import Config
 from torch import nn
 
 from diffdistill.check import check_folder
-from diffdistill.distiller import DTYPES
 from diffdistill.errors import InputError
+from diffdistill.model import DTYPES
 from diffdistill.run import exported_student, load_distiller
 from diffdistill.save import save_whole
 

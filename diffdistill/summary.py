@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-import diffusers
 import torch
-import transformers
 from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffdistill.check import check_model
 from diffdistill.denoisers import rules_of
-from diffdistill.distiller import DTYPES, StudentPlan
 from diffdistill.families.architectures import planning
 from diffdistill.features import FeatureTaps
+from diffdistill.model import DTYPES, Plan
 from diffdistill.stages import plan_stages, stage_configs, title_of
 from diffdistill.student import LayerMap, build_on_meta
 
@@ -87,22 +85,9 @@ def running_order(name: str) -> tuple[int, int, int]:
     return (int(parts[-1]) - 1, 2, 0) if parts[0] == "mid_block" else (int(parts[-1]), 0, 0)
 
 
-def frozen_parameters(plan: StudentPlan) -> dict[str, int]:
+def frozen_parameters(plan: Plan) -> dict[str, int]:
     """Parameters of the pipeline's other models, from their config files."""
-    family, sizes = plan.family, {}
-    index = family.checkpoint.read_json("model_index.json")
-    for name in family.models:
-        own = family.vae if name == "vae" else None
-        config = own.read_json("config.json") if own else family.checkpoint.read_json(f"{name}/config.json")
-        library, class_name = index[name]
-        with torch.device("meta"):
-            if library == "diffusers":
-                model = getattr(diffusers, class_name).from_config(config)
-            else:
-                model_class = getattr(transformers, class_name)
-                model = model_class(model_class.config_class.from_dict(config))
-        sizes[name] = count(model)
-    return sizes
+    return {name: count(plan.family.build_on_meta(name)) for name in plan.family.models}
 
 
 def optimizer_bytes(optimizer: Mapping, model: nn.Module) -> int | None:
@@ -158,7 +143,7 @@ def summarize(config: Config) -> dict:
     return dict(figures[-1], stages=stages)
 
 
-def summarize_plan(config: Config, plan: StudentPlan) -> dict:
+def summarize_plan(config: Config, plan: Plan) -> dict:
     model, family, frozen = config.model, plan.family, frozen_parameters(plan)
     teacher, student = (build_on_meta(family.denoiser_class, each).eval() for each in (family.denoiser_config, plan.config))
     teacher_figures, _ = measure(teacher)
