@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from diffdistill import registry
 from diffdistill.errors import InputError
 from diffdistill.families.terminal_snr import check_terminal_snr, rescales
-from diffdistill.hooks.resume import check_weights
 from diffdistill.model import DiffusionModel, Plan, compute_dtype, scheduler_class
+from diffdistill.trained import check_weights
 
 REQUIRED = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
 
@@ -52,8 +52,8 @@ PARTS: list[tuple[str, Registry, Sequence[str]]] = [
 ]
 
 
-def check(config: Config, checkpoint: str | None = None) -> None:
-    """Find the mistakes of a training: of the config and, where it starts from one, of the checkpoint."""
+def check(config: Config, checkpoint: str | None = None) -> Plan | None:
+    """Find the mistakes of a training: of the config and, where it starts from one, of the checkpoint. Gives the plan."""
     for key in REQUIRED:
         if key not in config:
             raise InputError(f"the config has no {key}; inherit one that has, e.g. {', '.join(REQUIRED)} of configs/_base_")
@@ -68,6 +68,7 @@ def check(config: Config, checkpoint: str | None = None) -> None:
     for kind in ("default_hooks", "custom_hooks"):
         for where, hook in find_parts(config.get(kind), ["*"], kind):
             build(registry.HOOKS, hook, where)
+    return plan
 
 
 def check_model(model: Mapping) -> Plan | None:

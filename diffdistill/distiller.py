@@ -84,8 +84,8 @@ class StudentPlan(Plan):
                 )
         if self.method.needs_average:
             raise InputError(
-                f"model.method ({type(self.method).__name__}) compares with a moving average of the student, which an adapter"
-                " does not have; set model.method.target='student'"
+                f"model.method ({type(self.method).__name__}) compares with a moving average of the student, and an adapter"
+                " has none; set model.method.target='student'"
             )
 
     def check_checkpoint(self) -> None:
@@ -145,6 +145,7 @@ class Distiller(DiffusionModel):
     """
 
     plan_class = StudentPlan
+    noun = "student"
 
     def __init__(
         self,

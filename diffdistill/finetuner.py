@@ -8,6 +8,7 @@ from diffdistill.errors import InputError
 from diffdistill.families.base import Family
 from diffdistill.model import DiffusionModel, Plan
 from diffdistill.registry import MODELS
+from diffdistill.student import plan_student
 
 
 class FineTunePlan(Plan):
@@ -38,6 +39,7 @@ class FineTunePlan(Plan):
         elif finetune_text_encoder:
             components |= dict.fromkeys(family.text_encoders, (None, ""))
         super().__init__(family, family.denoiser_config, losses, method, components)
+        self.layers = plan_student(family.denoiser_class, family.denoiser_config, keep={})[1]
         self.check_teacherless()
         self.method.check(self)
 
@@ -89,6 +91,7 @@ class FineTuner(DiffusionModel):
     """
 
     plan_class = FineTunePlan
+    noun = "fine-tuned"
 
     def __init__(
         self,

@@ -58,6 +58,7 @@ class Plan:
     """
 
     needs_teacher = False
+    student_is_teacher = False  # with its adapter off
     pairs: Sequence[tuple[str, str]] = ()
     sections: ClassVar[dict[str, Collection[str] | None]] = {}  # keys of the model that are dicts -> what these may hold
 
@@ -117,6 +118,8 @@ class DiffusionModel(BaseModel):
     """
 
     plan_class: type[Plan]
+    pairs: Sequence[tuple[str, str]] = ()
+    noun: str  # what logs and figures call it
     teacher: nn.Module | None = None
 
     def __init__(

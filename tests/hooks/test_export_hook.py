@@ -32,7 +32,7 @@ def test_exported_weights_are_the_averaged_ones(shapes_run):
     saved = runs.checkpoint(shapes_run.work_dir, 6)
     average, raw = saved["state_dict"], saved["ema_state_dict"]
     assert all(torch.equal(tensor, average[f"trained.unet.{name}"]) for name, tensor in exported.items())
-    moved = [name for name, tensor in exported.items() if not torch.equal(tensor, raw[f"module.student.{name}"])]
+    moved = [name for name, tensor in exported.items() if not torch.equal(tensor, raw[f"module.trained.unet.{name}"])]
     assert len(moved) > 0.9 * len(exported)
 
 
