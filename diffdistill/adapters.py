@@ -50,7 +50,9 @@ def inject(model: nn.Module, adapter: Mapping, where: str) -> nn.Module:
 
 def check_targets(model: nn.Module, targets, where: str) -> None:
     """Raise InputError for an entry of `target_modules` that is the end of no module's name; peft would leave it out."""
-    if targets is None or isinstance(targets, str):  # a regular expression, or "all-linear": peft complains by itself
+    if not targets:
+        raise InputError(f"{where}.target_modules is missing; name the modules to adapt by the ends of their names")
+    if isinstance(targets, str):  # a regular expression, or "all-linear": peft complains by itself
         return
     names = [name for name, _ in model.named_modules() if name]
     for target in targets:

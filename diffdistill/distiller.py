@@ -16,7 +16,7 @@ from diffdistill.features import FeatureTaps, derive_pairs
 from diffdistill.model import DiffusionModel, Plan
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
-from diffdistill.student import build_on_meta, embed_guidance, find_sources, make_student, plan_student
+from diffdistill.student import build_on_meta, embed_guidance, find_sources, make_student, module_lists, plan_student
 
 
 class StudentPlan(Plan):
@@ -116,8 +116,9 @@ class StudentPlan(Plan):
     @property
     def student_is_teacher(self) -> bool:
         """Whether the student is the teacher with an adapter, so that one model in memory can be both."""
-        whole = all(indices == list(range(len(indices))) for indices in self.layers.kept.values())
-        return bool(self.adapters) and whole and not self.checkpoint and not self.fresh
+        teacher = module_lists(build_on_meta(self.family.denoiser_class, self.family.denoiser_config))
+        whole = all(len(indices) == teacher[path] for path, indices in self.layers.kept.items())
+        return bool(self.adapters) and whole and not self.checkpoint
 
     def load_denoisers(self) -> tuple[nn.Module, nn.Module | None]:
         teacher = self.family.load_denoiser() if self.needs_teacher or self.checkpoint is None else None

