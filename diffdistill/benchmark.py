@@ -76,7 +76,9 @@ def step_costs(config: Config, rounds: int = 20) -> dict[str, float]:
     task and output losses, backward, and the config's optimizer. "step" is the distiller's on the same inputs, with all its
     losses; "iteration" adds what the reference leaves out: loading and encoding the batch.
     """
-    check(config)
+    plan = check(config)
+    if not plan.needs_teacher:
+        raise InputError("the step of a config is measured against one with a teacher, and this config keeps none in memory")
     config.default_hooks = {
         name: hook for name, hook in config.default_hooks.items() if name not in ("samples", "export", "ema")
     }
@@ -92,8 +94,8 @@ def step_costs(config: Config, rounds: int = 20) -> dict[str, float]:
     noisy = schedule.add_noise(latents, noise, timesteps)
 
     def teacher_forward():
-        with torch.no_grad():
-            return distiller.teacher(noisy.to(distiller.dtype), timesteps, **condition, return_dict=False)[0]
+        with torch.no_grad(), distiller.denoiser(teacher=True) as teacher:
+            return teacher(noisy.to(distiller.dtype), timesteps, **condition, return_dict=False)[0]
 
     def bare():
         target = teacher_forward()

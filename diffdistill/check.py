@@ -15,20 +15,21 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from diffdistill import registry
-from diffdistill.distiller import Distiller, StudentPlan, compute_dtype, scheduler_class
 from diffdistill.errors import InputError
 from diffdistill.families.terminal_snr import check_terminal_snr, rescales
-from diffdistill.features import derive_pairs
-from diffdistill.hooks.resume import check_weights
-from diffdistill.student import build_on_meta
+from diffdistill.model import DiffusionModel, Plan, compute_dtype, scheduler_class
+from diffdistill.trained import check_weights
 
-STUDENT_KEYS = ("keep", "checkpoint", "fresh", "prediction_type", "guidance_embedding")
 REQUIRED = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
 
 # Where a config names the type of a part, what builds it, and the arguments that do not come from the config.
 PARTS: list[tuple[str, Registry, Sequence[str]]] = [
     ("model", registry.MODELS, ()),
     ("model.teacher", registry.MODELS, ()),
+    ("model.base", registry.MODELS, ()),
+    ("model.student.adapter", registry.ADAPTERS, ()),
+    ("model.adapter", registry.ADAPTERS, ()),
+    ("model.text_encoder_adapter.*", registry.ADAPTERS, ()),
     ("model.method", registry.MODELS, ()),
     ("model.method.conditioning", registry.MODELS, ()),
     ("model.method.timesteps", registry.MODELS, ()),
@@ -51,8 +52,8 @@ PARTS: list[tuple[str, Registry, Sequence[str]]] = [
 ]
 
 
-def check(config: Config, checkpoint: str | None = None) -> None:
-    """Find the mistakes of a training: of the config and, where it starts from one, of the checkpoint."""
+def check(config: Config, checkpoint: str | None = None) -> Plan | None:
+    """Find the mistakes of a training: of the config and, where it starts from one, of the checkpoint. Gives the plan."""
     for key in REQUIRED:
         if key not in config:
             raise InputError(f"the config has no {key}; inherit one that has, e.g. {', '.join(REQUIRED)} of configs/_base_")
@@ -67,31 +68,31 @@ def check(config: Config, checkpoint: str | None = None) -> None:
     for kind in ("default_hooks", "custom_hooks"):
         for where, hook in find_parts(config.get(kind), ["*"], kind):
             build(registry.HOOKS, hook, where)
+    return plan
 
 
-def check_model(model: Mapping) -> StudentPlan | None:
-    """Build the plan of the student, which reads small files only; None where the model is no Distiller."""
-    if not issubclass(registry.MODELS.get(model["type"]), Distiller):
+def check_model(model: Mapping) -> Plan | None:
+    """Build the plan of the model, which reads small files only; None for a model that is not ours."""
+    kind = registry.MODELS.get(model["type"])
+    if not issubclass(kind, DiffusionModel):
         return None
-    for key in ("student", "student.keep", "feature_pairs", "sampling"):
+    for key, known in {**kind.plan_class.sections, "sampling": None}.items():
         section = model
         for part in key.split("."):
             section = (section or {}).get(part)
         if not isinstance(section or {}, Mapping):
             raise InputError(f"model.{key}={section!r} is no dict; to empty it, write model.{key}._delete_=True")
-    check_keys(model.get("student") or {}, STUDENT_KEYS, "model.student")
-    pair_keys = list(inspect.signature(derive_pairs).parameters)[4:]
-    check_keys(model.get("feature_pairs") or {}, pair_keys, "model.feature_pairs")
+        if known is not None:
+            check_keys(section or {}, known, f"model.{key}")
     compute_dtype(model.get("dtype", "float32"))
-    parts = (model.get(key) for key in ("feature_pairs", "losses", "method"))
-    plan = StudentPlan(model["teacher"], model.get("student") or {}, *parts)
+    plan = kind.plan_class(**{key: model.get(key) for key in inspect.signature(kind.plan_class).parameters})
     sampling = dict(model.get("sampling") or {})
     if scheduler := sampling.pop("scheduler", None):
         name = scheduler if isinstance(scheduler, str) else scheduler.get("type")
         able = rescales(scheduler_class(name))
         if plan.family.zero_terminal_snr and not able:
             raise InputError(
-                f"model.sampling.scheduler={name} cannot rescale its schedule as model.teacher.zero_terminal_snr asks;"
+                f"model.sampling.scheduler={name} cannot rescale its schedule as {plan.family.key}.zero_terminal_snr asks;"
                 " use one that can, such as DDIMScheduler"
             )
     check_terminal_snr(plan.noise_schedule, plan.family.zero_terminal_snr, "model.student")
@@ -155,7 +156,7 @@ def check_intervals(config: Config) -> None:
         )
 
 
-def check_average(config: Config, plan: StudentPlan | None) -> None:
+def check_average(config: Config, plan: Plan | None) -> None:
     """Raise InputError if the method needs a moving average of the student and no hook keeps one."""
     hooks = [hook["type"] for kind in ("default_hooks", "custom_hooks") for _, hook in find_parts(config.get(kind), ["*"])]
     if plan and plan.method.needs_average and "TargetEMAHook" not in hooks:
@@ -183,16 +184,15 @@ def check_file(file: str, option: str) -> None:
         raise InputError(f"{option}={file}: name a file in a folder that exists")
 
 
-def check_checkpoint(path: str, plan: StudentPlan | None) -> None:
-    """Raise InputError unless `path` is a checkpoint of a run that trained the student of `plan`."""
+def check_checkpoint(path: str, plan: Plan | None) -> None:
+    """Raise InputError unless `path` is a checkpoint of a run that trained what `plan` does."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         state, _ = checkpoint["state_dict"], checkpoint["meta"]
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise InputError(f"{path} is no checkpoint of a run, or damaged ({type(error).__name__})") from None
     if plan is not None:
-        student = build_on_meta(plan.family.denoiser_class, plan.config)
-        check_weights(state, {f"student.{name}": tensor for name, tensor in student.state_dict().items()}, path)
+        check_weights(state, plan.trained_state(), path)
 
 
 def build(parts: Registry, part: Mapping, where: str):

@@ -9,14 +9,19 @@ class Frozen(nn.Module):
 
     They are no submodules: never in a state dict, an optimiser, train mode or DDP's buckets. A deep copy of the model around
     (as EMA makes) shares them.
+
+    Args:
+        student: a denoiser beside the pipeline's, the base of an adapter.
     """
 
-    def __init__(self, pipeline: diffusers.DiffusionPipeline):
+    def __init__(self, pipeline: diffusers.DiffusionPipeline, student: nn.Module | None = None):
         super().__init__()
         self.pipeline = pipeline  # no nn.Module, so nn.Module does not register it
+        vars(self)["student"] = student
 
     def models(self) -> list[nn.Module]:
-        return [model for model in self.pipeline.components.values() if isinstance(model, nn.Module)]
+        parts = [*self.pipeline.components.values(), self.student]
+        return list({id(part): part for part in parts if isinstance(part, nn.Module)}.values())
 
     def _apply(self, fn, recurse=True):
         for model in self.models():

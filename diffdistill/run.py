@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,8 +14,11 @@ from mmengine.runner import Runner, set_random_seed
 from diffdistill.check import check, check_checkpoint, check_model, check_parts
 from diffdistill.distiller import Distiller
 from diffdistill.errors import InputError
+from diffdistill.hooks.common import distiller_of
 from diffdistill.hooks.resume import SeededIterator
+from diffdistill.model import DiffusionModel
 from diffdistill.registry import MODELS
+from diffdistill.trained import check_trained, last_adapter, load_trained
 
 
 def train(config: Config, resume: str | None = None, launcher: str = "none") -> None:
@@ -88,36 +92,51 @@ def start_process_group(launcher: str) -> None:
 
 
 def exported_student(config: Config) -> str:
-    """The folder of the student that the run of `config` exported."""
-    folder = Path(config.work_dir, "unet")
+    """The folder of what the run of `config` exported: of a student, or the last of its adapter."""
+    run = Path(config.work_dir)
+    folder = last_adapter(run) or run / "step<N>" if trains_adapters(config.model) else run / "unet"
     if not folder.exists():
         raise InputError(f"{folder} does not exist: train {Path(config.filename).name} first, or give --checkpoint")
     return str(folder)
 
 
-def use_checkpoint(config: Config, checkpoint: str) -> None:
-    """Make `config` start from `checkpoint`: a `.pth` of a run, or the diffusers folder of a denoiser or pipeline."""
+def trains_adapters(model: Mapping) -> bool:
+    places = (model, "adapter"), (model, "text_encoder_adapter"), (model.get("student") or {}, "adapter")
+    return any(section.get(key) for section, key in places)
+
+
+def use_checkpoint(config: Config, checkpoint: str) -> Path | None:
+    """Make `config` start from `checkpoint`: a `.pth` of a run, or a folder that a run exported.
+
+    A student in diffusers' format takes the place of its first weights. Any other folder is given back, for `load_trained`.
+    """
     path = Path(checkpoint)
     if not path.exists():
         raise InputError(f"--checkpoint={checkpoint}: no such file or folder")
     config.load_from, config.resume = None, False
-    if path.is_dir():
-        config.model["student"] = dict(config.model.get("student") or {}, checkpoint=str(path))
-    else:
-        config.load_from = str(path)
     check_parts(config)
+    is_student = issubclass(MODELS.get(config.model.type), Distiller) and not trains_adapters(config.model)
+    if path.is_dir() and is_student:
+        config.model["student"] = dict(config.model.get("student") or {}, checkpoint=str(path))
     plan = check_model(config.model)
-    if config.load_from:
+    if not path.is_dir():
+        config.load_from = str(path)
         check_checkpoint(config.load_from, plan)
+    elif not is_student:
+        check_trained(plan, path)
+        return path
+    return None
 
 
-def load_distiller(config: Config, checkpoint: str) -> Distiller:
-    """The model of `config` in eval mode, its student with the weights of `checkpoint`; nothing is written."""
-    use_checkpoint(config, checkpoint)
+def load_distiller(config: Config, checkpoint: str) -> DiffusionModel:
+    """The model of `config` in eval mode, with what a run trained from `checkpoint`; nothing is written."""
+    folder = use_checkpoint(config, checkpoint)
     distiller = MODELS.build(config.model).to(get_device()).eval()
     if config.load_from:
         weights = torch.load(config.load_from, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
         distiller.load_state_dict(weights)
+    elif folder:
+        load_trained(distiller, folder)
     return distiller
 
 
@@ -130,12 +149,15 @@ def evaluate(config: Config, checkpoint: str, batches: int = 20) -> dict[str, fl
         raise InputError(f"--batches={batches}: give 1 or more")
     if config.get("val_evaluator") is None:
         return mean_losses(config, checkpoint, batches)
-    use_checkpoint(config, checkpoint)
+    folder = use_checkpoint(config, checkpoint)
     config.test_dataloader, config.test_evaluator, config.test_cfg = config.val_dataloader, config.val_evaluator, dict()
     config.work_dir = str(Path(config.work_dir, "test"))  # MMEngine writes the config there: not over the training's
     for key in ("ema", "export", "samples", "baseline"):
         config.default_hooks.pop(key, None)
-    return Runner.from_cfg(config).test()
+    runner = Runner.from_cfg(config)
+    if folder:
+        load_trained(distiller_of(runner), folder)
+    return runner.test()
 
 
 @torch.no_grad()

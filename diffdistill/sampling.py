@@ -1,4 +1,4 @@
-"""Pictures for prompts, from a pipeline on disk or from a config's teacher and student."""
+"""Pictures for prompts, from a pipeline on disk or from what a config trains and its teacher."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +38,7 @@ def sample_config(
     rows: Rows = {}
     if distiller.teacher is not None:
         rows["teacher"] = list(distiller.sample(prompts, seeds, teacher=True))
-    rows["student"] = list(distiller.sample(prompts, seeds))
+    rows[distiller.noun] = list(distiller.sample(prompts, seeds))
     return rows
 
 

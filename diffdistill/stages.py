@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from diffdistill.distiller import StudentPlan
+from diffdistill.distiller import Distiller, StudentPlan
 from diffdistill.errors import InputError
 from diffdistill.registry import MODELS
 from diffdistill.student import build_on_meta
@@ -41,6 +41,10 @@ def stage_configs(config: Config) -> list[Config]:
         merged.work_dir = str(Path(config.work_dir, f"stage_{number}_{name}"))
         merged.experiment_name = f"{run_name(config)}_stage_{number}_{name}"
         merged.custom_hooks = [*merged.get("custom_hooks", []), dict(type="StageHook", title=title)]
+        if not issubclass(MODELS.get(merged.model.type), Distiller) or (merged.model.get("student") or {}).get("adapter"):
+            raise InputError(
+                f"{title}: a stage hands a whole student on; model.type must be a Distiller, without an adapter"
+            )
         merged.model.setdefault("student", {})
         if configs:
             start_from(configs[-1], merged.model)

@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-import diffusers
 import torch
-import transformers
 from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffdistill.check import check_model
 from diffdistill.denoisers import rules_of
-from diffdistill.distiller import DTYPES, StudentPlan
 from diffdistill.families.architectures import planning
 from diffdistill.features import FeatureTaps
+from diffdistill.model import DTYPES, Plan
 from diffdistill.stages import plan_stages, stage_configs, title_of
 from diffdistill.student import LayerMap, build_on_meta
 
@@ -87,22 +85,9 @@ def running_order(name: str) -> tuple[int, int, int]:
     return (int(parts[-1]) - 1, 2, 0) if parts[0] == "mid_block" else (int(parts[-1]), 0, 0)
 
 
-def frozen_parameters(plan: StudentPlan) -> dict[str, int]:
+def frozen_parameters(plan: Plan) -> dict[str, int]:
     """Parameters of the pipeline's other models, from their config files."""
-    family, sizes = plan.family, {}
-    index = family.checkpoint.read_json("model_index.json")
-    for name in family.models:
-        own = family.vae if name == "vae" else None
-        config = own.read_json("config.json") if own else family.checkpoint.read_json(f"{name}/config.json")
-        library, class_name = index[name]
-        with torch.device("meta"):
-            if library == "diffusers":
-                model = getattr(diffusers, class_name).from_config(config)
-            else:
-                model_class = getattr(transformers, class_name)
-                model = model_class(model_class.config_class.from_dict(config))
-        sizes[name] = count(model)
-    return sizes
+    return {name: count(plan.family.build_on_meta(name)) for name in plan.family.models}
 
 
 def optimizer_bytes(optimizer: Mapping, model: nn.Module) -> int | None:
@@ -120,7 +105,7 @@ def optimizer_bytes(optimizer: Mapping, model: nn.Module) -> int | None:
     return STATE_BYTES[name] * count(model) if name in STATE_BYTES else None
 
 
-def training_memory(config: Config, student: nn.Module, teacher: int, frozen: int, features: int) -> dict:
+def training_memory(config: Config, trained: nn.Module, teacher: int, frozen: int, features: int) -> dict:
     """Bytes that stay on the device during training, by what they are; None where the optimizer is not known.
 
     Not in it: activations, which depend on the batch, the resolution and the attention kernel.
@@ -130,10 +115,10 @@ def training_memory(config: Config, student: nn.Module, teacher: int, frozen: in
     has_ema = any(str(hook["type"]).endswith("EMAHook") for hook in [*hooks, *(config.get("custom_hooks") or [])])
     batch_size = config.train_dataloader.batch_size
     memory = dict(
-        weights=4 * count(student),
-        gradients=4 * count(student),
-        optimizer=optimizer_bytes(config.optim_wrapper.optimizer, student),
-        ema=4 * count(student) if has_ema else 0,
+        weights=4 * count(trained),
+        gradients=4 * count(trained),
+        optimizer=optimizer_bytes(config.optim_wrapper.optimizer, trained),
+        ema=4 * count(trained) if has_ema else 0,
         teacher=width * teacher,
         frozen=width * frozen,
         # Both sides of every pair in the compute dtype, and in fp32 as the loss compares them.
@@ -158,21 +143,26 @@ def summarize(config: Config) -> dict:
     return dict(figures[-1], stages=stages)
 
 
-def summarize_plan(config: Config, plan: StudentPlan) -> dict:
+def summarize_plan(config: Config, plan: Plan) -> dict:
     model, family, frozen = config.model, plan.family, frozen_parameters(plan)
+    origin = model.get("base") or model.teacher
     teacher, student = (build_on_meta(family.denoiser_class, each).eval() for each in (family.denoiser_config, plan.config))
     teacher_figures, _ = measure(teacher)
     student_figures, features = measure(student, [ours for ours, _ in plan.pairs])
-    resident = teacher_figures["parameters"] if plan.needs_teacher else 0
+    own = 0 if family.denoiser_name in plan.whole or plan.student_is_teacher else student_figures["parameters"]
+    resident = teacher_figures["parameters"] if plan.needs_teacher or plan.student_is_teacher else 0
+    still = own + sum(size for name, size in frozen.items() if name not in plan.whole)
     return dict(
         family=type(family).__name__,
+        origin="base" if model.get("base") else "teacher",
         latent_size=family.denoiser_config["sample_size"],
-        teacher=dict(checkpoint=model.teacher.get("denoiser") or family.checkpoint.name, **teacher_figures),
+        teacher=dict(checkpoint=origin.get("denoiser") or family.checkpoint.name, **teacher_figures),
         student=dict(checkpoint=(model.get("student") or {}).get("checkpoint"), **student_figures),
         kept=layer_map(teacher, plan.layers),
         pairs=[list(pair) for pair in plan.pairs],
-        trainable_parameters=count(student),
+        trained=list(plan.on_meta),
+        trainable_parameters=count(plan.on_meta),
         frozen=frozen,
-        memory=training_memory(config, student, resident, sum(frozen.values()), features),
-        disk={name: dtype.itemsize * count(student) for name, dtype in DTYPES.items() if name != "bfloat16"},
+        memory=training_memory(config, plan.on_meta, resident, still, features),
+        disk={name: dtype.itemsize * count(plan.on_meta) for name, dtype in DTYPES.items() if name != "bfloat16"},
     )

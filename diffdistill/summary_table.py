@@ -11,12 +11,12 @@ from rich.text import Text
 
 TEACHER, STUDENT, LOST = "cyan", "bold green", "grey42"
 MEMORY = {
-    "weights": "student's weights, fp32",
-    "gradients": "its gradients, fp32",
+    "weights": "trained weights, fp32",
+    "gradients": "their gradients, fp32",
     "optimizer": "optimizer state",
     "ema": "averaged weights (EMA)",
     "teacher": "teacher's denoiser",
-    "frozen": "VAE and text encoders",
+    "frozen": "what else is frozen",
     "features": "features of the pairs",
 }
 SIZES = {"parameters": "parameters", "down": "  down", "mid": "  mid", "up": "  up"}
@@ -41,7 +41,7 @@ def grid(*columns: str) -> Table:
 
 def size_table(figures: Mapping) -> Table:
     teacher, student = figures["teacher"], figures["student"]
-    table = grid("", "teacher", "student", "kept", " ")
+    table = grid("", figures["origin"], "student", "kept", " ")
 
     def row(label: str, whole: float, part: float) -> None:
         share = f"{100 * part / whole:.0f} %" if whole else "–"
@@ -103,16 +103,16 @@ def memory_table(figures: Mapping) -> Table:
     table.add_section()
     table.add_row("in all, without activations", Text(f"{memory['total'] / 1e9:.2f}", "bold"), "")
     disk = figures["disk"]
-    table.add_row("student on disk", f"{disk['float32'] / 1e9:.2f}", f"{disk['float16'] / 1e9:.2f} in fp16")
+    table.add_row("trained weights on disk", f"{disk['float32'] / 1e9:.2f}", f"{disk['float16'] / 1e9:.2f} in fp16")
     return table
 
 
 def print_summary(figures: Mapping, title: str, console: Console | None = None) -> None:
     """Print `figures` of `summary.summarize`."""
     console = console or Console(highlight=False)
-    start = figures["student"]["checkpoint"] or "the teacher's layers"
+    start = figures["student"]["checkpoint"] or f"the {figures['origin']}'s layers"
     head = Text.assemble(
-        ("teacher  ", "bold"), (figures["teacher"]["checkpoint"], TEACHER), "\n",
+        (f"{figures['origin']}  ", "bold"), (figures["teacher"]["checkpoint"], TEACHER), "\n",
         ("student  ", "bold"), (f"first weights: {start}", STUDENT), "\n",
         (f"a GMAC count is one call with batch 1 on {figures['latent_size']} × {figures['latent_size']} latents", LOST),
     )  # fmt: skip

@@ -6,7 +6,9 @@ from mmengine.config import Config
 from torch import nn
 
 from diffdistill.check import check_folder, check_model
+from diffdistill.distiller import Distiller
 from diffdistill.errors import InputError
+from diffdistill.registry import MODELS
 from diffdistill.save import save_whole
 
 
@@ -20,9 +22,11 @@ def save_untrained_student(config: Config, out: str, teacher: str | None = None)
     if Path(out).exists() and any(Path(out).iterdir()):
         raise InputError(f"{out} is not empty; name a new folder")
     model = config.model
+    if not issubclass(MODELS.get(model.type), Distiller):
+        raise InputError(f"model.type={model.type!r} has no student of its own; give a config whose model is a Distiller")
     if teacher:
         model.teacher.update(checkpoint=teacher, vae=None)
-    model.student = dict(model.get("student") or {}, checkpoint=None)
+    model.student = dict(model.get("student") or {}, checkpoint=None, adapter=None)
     model.losses = dict()  # no pairs need to be found
     plan = check_model(model)
     student = plan.load_student(plan.family.load_denoiser())

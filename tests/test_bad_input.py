@@ -187,17 +187,17 @@ def test_a_checkpoint_that_cannot_be_resumed_is_named(train, shapes_run, caption
     assert_one_line(train("--resume=/nowhere/iter_1.pth"), "--resume=/nowhere/iter_1.pth", "no such file")
     assert_one_line(train(f"--resume={captioned_folder / 'metadata.csv'}"), "metadata.csv is no checkpoint")
     other = shapes_run.work_dir / "iter_6.pth"
-    assert_one_line(train(f"--resume={other}"), f"{other} is not a checkpoint of this config's student", "student.")
+    assert_one_line(train(f"--resume={other}"), f"{other} is not a checkpoint of this config's student", "trained.unet.")
 
 
 def test_a_checkpoint_of_a_wider_student_is_refused(shapes_run, tiny_sdxl, tmp_path):
     """Same names, other shapes: MMEngine would leave such tensors at their random values."""
     checkpoint = runs.checkpoint(shapes_run.work_dir, 6)
-    checkpoint["state_dict"]["student.conv_in.bias"] = torch.zeros(9)
+    checkpoint["state_dict"]["trained.unet.conv_in.bias"] = torch.zeros(9)
     torch.save(checkpoint, tmp_path / "wider.pth")
     options = runs.options(**runs.shapes(tiny_sdxl))
     ended = runs.tool("train", runs.SHAPES, "--work-dir", tmp_path / "run", f"--resume={tmp_path / 'wider.pth'}", *options)
-    assert_one_line(ended, "student.conv_in.bias is (9,)", "(8,)")
+    assert_one_line(ended, "trained.unet.conv_in.bias is (9,)", "(8,)")
 
 
 def test_ranks_must_have_been_started(train):

@@ -208,7 +208,7 @@ def test_sizes_reach_both_denoisers_unrounded(tiny_sdxl, batch, dtype):
 
 
 def test_only_the_student_is_saved_and_trained(distiller):
-    assert all(name.startswith("student.") for name in distiller.state_dict())
+    assert all(name.startswith("trained.unet.") for name in distiller.state_dict())
     assert {id(p) for p in distiller.parameters()} == {id(p) for p in distiller.student.parameters()}
     assert not {id(module) for module in distiller.modules()} & {id(model) for model in frozen_models(distiller).values()}
     assert all(parameter.requires_grad for parameter in distiller.parameters())

@@ -9,7 +9,12 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "diffdistill"
 GROUND = ["errors", "noise", "step", "denoisers", "student", "features", "shapes"]
-FLOORS = [GROUND, ["registry"], ["losses", "families", "methods", "datasets"], ["frozen", "distiller", "engine"]]
+FLOORS = [
+    GROUND,
+    ["registry"],
+    ["losses", "families", "methods", "datasets"],
+    ["frozen", "adapters", "model", "distiller", "finetuner", "engine"],
+]
 TOP = len(FLOORS)  # where everything else stands
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if ".mim" not in path.parts)
 

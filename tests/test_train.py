@@ -131,7 +131,7 @@ def test_resume_is_exact_with_workers_and_accumulated_gradients(tiny_sdxl, capti
 def test_a_checkpoint_holds_the_student_and_nothing_of_its_teacher(shapes_run):
     found = runs.checkpoint(shapes_run.work_dir, 6)
     unet, _ = load_unet(shapes_run.work_dir)
-    expected = {f"student.{name}" for name in unet.state_dict()}
+    expected = {f"trained.unet.{name}" for name in unet.state_dict()}
     assert set(found["state_dict"]) == expected
     assert set(found["ema_state_dict"]) - {"steps"} == {f"module.{name}" for name in expected}
     # The weights, their average and AdamW's two moments, and some room for names.

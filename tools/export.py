@@ -1,4 +1,4 @@
-"""Save a whole diffusers pipeline around a run's student: it loads with DiffusionPipeline.from_pretrained alone."""
+"""Save a whole diffusers pipeline around what a run trained: it loads with DiffusionPipeline.from_pretrained alone."""
 
 import argparse
 
@@ -10,7 +10,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="a config file, or the name of one of the project's configs")
     parser.add_argument("out", help="folder for the pipeline")
-    parser.add_argument("--checkpoint", help="a .pth or UNet folder (default: the exported student of the config's run)")
+    parser.add_argument("--checkpoint", help="a .pth, UNet folder or step<N> (default: what the config's run exported)")
+    parser.add_argument(
+        "--fuse-lora", action="store_true", help="add an adapter to the weights, instead of saving it beside"
+    )
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float16", help="default: float16")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="change keys of the config")
     args = parser.parse_args()
@@ -20,7 +23,7 @@ def main() -> None:
     from diffdistill.stages import last_stage
 
     config = last_stage(load_config(args.config, parse_options(args.cfg_options)))
-    print(export_pipeline(config, args.checkpoint, args.out, args.dtype))
+    print(export_pipeline(config, args.checkpoint, args.out, args.dtype, args.fuse_lora))
 
 
 if __name__ == "__main__":

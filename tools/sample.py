@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--prompt", nargs="+", required=True, help="one picture each")
     parser.add_argument("--out", default="samples", help="folder for the pictures and grid.png (default: samples)")
     parser.add_argument(
-        "--checkpoint", help="with a config: a .pth or UNet folder (default: the exported student of its run)"
+        "--checkpoint", help="with a config: a .pth, UNet folder or step<N> (default: what its run exported)"
     )
     parser.add_argument("--seed", type=int, default=0, help="picture i starts from the noise of seed + i")
     parser.add_argument("--steps", type=int, help="sampler steps (default: the config's, or the pipeline's)")

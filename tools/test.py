@@ -11,7 +11,7 @@ from diffdistill.command import command, parse_options
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="a config file, or the name of one of the project's configs")
-    what = "a checkpoint (.pth) of a run, or the diffusers folder of a UNet or a pipeline"
+    what = "a checkpoint (.pth) of a run, the diffusers folder of a UNet or a pipeline, or the step<N> folder of an adapter"
     parser.add_argument("checkpoint", nargs="?", help=what + "; mim gives it here, others with --checkpoint")
     parser.add_argument("--checkpoint", dest="named", metavar="F", help=what)
     parser.add_argument("--work-dir", help="where the log goes (default: work_dirs/<config>)")

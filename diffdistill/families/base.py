@@ -1,13 +1,14 @@
 """What all families share: checking, loading and assembling a diffusers pipeline around a denoiser."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import diffusers
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
 
 from diffdistill.errors import InputError
@@ -36,6 +37,7 @@ class Family:
         prediction_type: of that denoiser, where it is not the pipeline's.
         zero_terminal_snr: rescale the noise schedule, of training and sampling, until it ends in pure noise (Lin et al.,
             2023, arXiv:2305.08891, alg. 1). Only with v-prediction.
+        key: where the config names this family, for errors; models set it.
     """
 
     pipeline_class: type
@@ -53,23 +55,25 @@ class Family:
         denoiser: str | Mapping | None = None,
         prediction_type: str | None = None,
         zero_terminal_snr: bool = False,
+        key: str = "model.teacher",
     ):
-        self.checkpoint = Checkpoint(checkpoint, "model.teacher.checkpoint")
-        self.vae = vae and Checkpoint(vae, "model.teacher.vae")
+        self.key = key
+        self.checkpoint = Checkpoint(checkpoint, f"{key}.checkpoint")
+        self.vae = vae and Checkpoint(vae, f"{key}.vae")
         self.variant = variant
         index = self.checkpoint.read_json("model_index.json")
         missing = [name for name in (self.denoiser_name, *self.models) if name not in index]
         if missing:
             raise InputError(
-                f"model.teacher.checkpoint={checkpoint}: a {index.get('_class_name')} without {', '.join(missing)};"
-                f" model.teacher.type {type(self).__name__} needs a {self.pipeline_class.__name__}"
+                f"{key}.checkpoint={checkpoint}: a {index.get('_class_name')} without {', '.join(missing)};"
+                f" {key}.type {type(self).__name__} needs a {self.pipeline_class.__name__}"
             )
         known = inspect.signature(self.pipeline_class).parameters
         foreign = [name for name, part in index.items() if isinstance(part, list) and part[0] and name not in known]
         if foreign:
             raise InputError(
-                f"model.teacher.checkpoint={checkpoint}: a {index.get('_class_name')} with {', '.join(foreign)};"
-                f" model.teacher.type {type(self).__name__} needs a {self.pipeline_class.__name__}"
+                f"{key}.checkpoint={checkpoint}: a {index.get('_class_name')} with {', '.join(foreign)};"
+                f" {key}.type {type(self).__name__} needs a {self.pipeline_class.__name__}"
             )
         self.checkpoint.check_components(
             [name for name in (self.denoiser_name, *self.models) if not (vae and name == "vae")]
@@ -78,7 +82,7 @@ class Family:
         if self.vae:
             self.vae.check_components([""])
             self.vae.read_json("config.json")
-        self.denoiser = Checkpoint(denoiser, "model.teacher.denoiser") if isinstance(denoiser, str) else None
+        self.denoiser = Checkpoint(denoiser, f"{key}.denoiser") if isinstance(denoiser, str) else None
         if self.denoiser:
             self.denoiser_config = self.read_student_config(self.denoiser)
         else:
@@ -88,7 +92,7 @@ class Family:
         self.noise_schedule = self.read_noise_schedule(rescaled_config(scheduler) if zero_terminal_snr else scheduler)
         if prediction_type:
             self.noise_schedule = self.noise_schedule.predicting(prediction_type)
-        check_terminal_snr(self.noise_schedule, zero_terminal_snr, f"model.teacher.checkpoint={checkpoint}")
+        check_terminal_snr(self.noise_schedule, zero_terminal_snr, f"{key}.checkpoint={checkpoint}")
 
     def read_noise_schedule(self, config: dict) -> NoiseSchedule:
         """Any diffusers scheduler of the DDPM kind computes the betas of its config; the training one is always DDPM's."""
@@ -96,13 +100,28 @@ class Family:
         kin = getattr(getattr(diffusers, name or "", None), "_compatibles", [])
         if "DDIMScheduler" not in kin:
             raise InputError(
-                f"model.teacher.checkpoint={self.checkpoint.name}: scheduler/scheduler_config.json is of a {name}, which has"
+                f"{self.checkpoint.key}={self.checkpoint.name}: scheduler/scheduler_config.json is of a {name}, which has"
                 " no DDPM or DDIM form; needed is a scheduler of the kind of DDIMScheduler"
             )
         return NoiseSchedule.from_scheduler(diffusers.DDPMScheduler.from_config(config))
 
-    def load(self, dtype: torch.dtype) -> diffusers.DiffusionPipeline:
-        """The pipeline without its denoiser, in eval mode, frozen, in `dtype`."""
+    @property
+    def text_encoders(self) -> list[str]:
+        return [name for name in self.models if name.startswith("text_encoder")]
+
+    def build_on_meta(self, name: str) -> nn.Module:
+        """The model `name` of the pipeline, one of `models`, without its weights."""
+        library, class_name = self.checkpoint.read_json("model_index.json")[name]
+        own = self.vae if name == "vae" else None
+        config = own.read_json("config.json") if own else self.checkpoint.read_json(f"{name}/config.json")
+        with torch.device("meta"):
+            if library == "diffusers":
+                return getattr(diffusers, class_name).from_config(config)
+            model_class = getattr(transformers, class_name)
+            return model_class(model_class.config_class.from_dict(config))
+
+    def load(self, dtype: torch.dtype, trained: Collection[str] = ()) -> diffusers.DiffusionPipeline:
+        """The pipeline without its denoiser, in eval mode, frozen, in `dtype`; but for `trained` models, which are fp32."""
         options = {} if self.vae is None else {"vae": self.load_vae()}
         pipeline = self.checkpoint.load(
             self.pipeline_class.from_pretrained,
@@ -111,8 +130,12 @@ class Family:
             **self.load_options,
             variant=self.variant,
         )
-        for model in pipeline.components.values():
-            if isinstance(model, nn.Module):
+        for name, model in pipeline.components.items():
+            if not isinstance(model, nn.Module):
+                continue
+            if name in trained:
+                nn.Module.to(model, torch.float32)
+            else:
                 freeze(model, dtype)
         if dtype == torch.float16 and pipeline.vae.config.force_upcast:
             pipeline.vae.float()  # such a VAE overflows in fp16, as its config says
@@ -186,9 +209,11 @@ class Family:
         unit = pipeline.image_processor.postprocess(pictures.float(), output_type="np")
         return (unit * 255).round().astype(np.uint8)
 
-    @torch.no_grad()
     def encode_captions(self, pipeline: diffusers.DiffusionPipeline, batch: dict) -> dict:
-        """The denoiser's conditioning: the keyword arguments it takes beside noisy latents and timesteps."""
+        """The denoiser's conditioning: the keyword arguments it takes beside noisy latents and timesteps.
+
+        It carries gradients where a text encoder is trained.
+        """
         raise NotImplementedError
 
     def replace_captions(self, pipeline: diffusers.DiffusionPipeline, condition: dict, captions: list[str]) -> dict:

@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import diffusers
-import torch
 
 from diffdistill.families.base import Family
 from diffdistill.families.text import encode
@@ -20,6 +19,5 @@ class StableDiffusion(Family):
         safety_checker=None, requires_safety_checker=False, feature_extractor=None, image_encoder=None
     )
 
-    @torch.no_grad()
     def encode_captions(self, pipeline, batch: dict) -> dict:
         return dict(encoder_hidden_states=encode(pipeline.tokenizer, pipeline.text_encoder, batch["caption"])[0])

@@ -23,7 +23,6 @@ class StableDiffusionXL(Family):
     load_options: ClassVar = dict(feature_extractor=None, image_encoder=None, add_watermarker=False)
     of_picture = ("time_ids",)
 
-    @torch.no_grad()
     def encode_captions(self, pipeline, batch: dict) -> dict:
         if "time_ids" not in batch:
             raise InputError(

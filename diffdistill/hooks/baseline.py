@@ -10,14 +10,14 @@ from diffdistill.registry import HOOKS
 class BaselineHook(Hook):
     """Runs the validation on the teacher (where it is in memory) and on the untrained student, and keeps every later one.
 
-    The records, `dict(model, step, **metrics)`, stand in the message hub as `records`, survive a resume, and end in
-    `results.json`.
+    A fine-tuning has no student: there it is the base. The records, `dict(model, step, **metrics)`, stand in the message
+    hub as `records`, survive a resume, and end in `results.json`.
     """
 
     priority = "LOW"
 
     def before_train(self, runner) -> None:
-        self.model = "student"
+        self.model = distiller_of(runner).noun
         if runner.val_loop is None:
             return
         if runner.iter > 0:
@@ -28,7 +28,7 @@ class BaselineHook(Hook):
         if distiller.teacher is not None:
             self.model = distiller.predict_with = "teacher"
             runner.val_loop.run()
-        self.model = distiller.predict_with = "student"
+        self.model, distiller.predict_with = distiller.noun, "student"
         runner.val_loop.run()
         runner.model.train()
 
@@ -51,4 +51,6 @@ class BaselineHook(Hook):
 def describe(record: dict) -> str:
     if record["model"] == "teacher":
         return "teacher"
-    return f"student after {record['step']} steps" if record["step"] else "untrained student"
+    if record["step"]:
+        return f"{record['model']} after {record['step']} steps"
+    return "untrained student" if record["model"] == "student" else "base"

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 
-from diffdistill.distiller import Distiller
+from diffdistill.model import DiffusionModel
 
 
-def distiller_of(runner) -> Distiller:
+def distiller_of(runner) -> DiffusionModel:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 

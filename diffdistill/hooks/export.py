@@ -1,7 +1,8 @@
-"""What a finished run leaves behind: the student in diffusers' format, and its figures."""
+"""What a run leaves behind: what it trained, in the format of diffusers or peft, and its figures."""
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import diffusers
@@ -10,51 +11,78 @@ import torch
 import transformers
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from torch import Tensor
 
 import diffdistill
+from diffdistill.errors import InputError
+from diffdistill.families.base import Family
 from diffdistill.hooks.baseline import describe
 from diffdistill.hooks.common import distiller_of, ema_weights
 from diffdistill.registry import HOOKS
 from diffdistill.save import save_whole
 from diffdistill.student import build_on_meta
+from diffdistill.trained import LORA_FILE, save_adapters, save_models
 
 
 @HOOKS.register_module()
 class ExportHook(Hook):
-    """At the end of training writes `<run>/unet/` (EMA weights if there is an EMA), `scheduler/` and `results.json`.
+    """At the end of training writes what was trained (EMA weights if there is an EMA), `scheduler/` and `results.json`.
 
-    The folders load in plain diffusers, with `UNet2DConditionModel.from_pretrained(<run>/unet)` and, where the student was
-    trained for a sampler of its own, with that scheduler class.
+    A model that is trained whole goes to `<run>/<component>/`, which loads in plain diffusers with
+    `UNet2DConditionModel.from_pretrained(<run>/unet)`. Adapters go to `<run>/step<N>/`, N being the number of the last
+    iteration, counted from 0: a run of 500 leaves `step499`, which loads with `pipe.load_lora_weights`. Where the student
+    was trained for a sampler of its own, the scheduler loads with that class.
+
+    Args:
+        interval: iterations between two `step<N>` of an adapter; None writes the last alone.
     """
 
     priority = "VERY_LOW"
 
+    def __init__(self, interval: int | None = None):
+        if interval is not None and interval < 1:
+            raise InputError(f"default_hooks.export.interval={interval}: give 1 or more, or None for the last step alone")
+        self.interval = interval
+
     def before_train(self, runner) -> None:
         self.start, self.first_step = time.time(), runner.iter
 
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if self.interval and self.every_n_train_iters(runner, self.interval) and not self.is_last_train_iter(runner):
+            self.save_adapters(runner, runner.iter)
+
+    @master_only
+    def save_adapters(self, runner, step: int) -> Path:
+        with ema_weights(runner):
+            return save_adapters(distiller_of(runner), Path(runner.work_dir, f"step{step}"))
+
     @master_only
     def after_train(self, runner) -> None:
-        distiller = distiller_of(runner)
-        folder = Path(runner.work_dir, distiller.family.denoiser_name)
+        distiller, log = distiller_of(runner), runner.logger.info
         with ema_weights(runner) as ema:
-            save_whole(distiller.student, folder)
+            folders = save_models(distiller, Path(runner.work_dir))
         save_whole(distiller.exported_scheduler(), Path(runner.work_dir, "scheduler"))
         results = self.results(runner, ema)
+        adapter = self.save_adapters(runner, runner.iter - 1) if distiller.adapted else None
         Path(runner.work_dir, "results.json").write_text(json.dumps(results, indent=2) + "\n")
-        lines = [f"{describe(record)}: {record_text(record)}" for record in results["validation"]]
-        denoiser = type(distiller.student).__name__
-        log = runner.logger.info
-        for line in lines:
-            log(line)
-        log(f"Student ({results['student']['parameters']:,} parameters{', EMA weights' if ema else ''}): {folder}")
-        log(f'  load it with diffusers: {denoiser}.from_pretrained("{folder}")')
+        for record in results["validation"]:
+            log(f"{describe(record)}: {record_text(record)}")
+        average = ", EMA weights" if ema else ""
+        for folder in folders:
+            model = distiller.component(folder.name)
+            title = "Student" if distiller.noun == "student" else folder.name
+            log(f"{title} ({count(model.parameters()):,} parameters{average}): {folder}")
+            log(f'  load it with {type(model).__module__.split(".")[0]}: {type(model).__name__}.from_pretrained("{folder}")')
+        if adapter:
+            log(f"Adapter ({count(distiller.parameters()):,} parameters trained{average}): {adapter}")
+            log(f"  load it with {how_to_load(adapter)}")
         if Path(runner.work_dir, "samples").exists():
             log(f"Pictures: {Path(runner.work_dir, 'samples', f'step_{runner.iter}.png')}")
         log(f"Figures: {Path(runner.work_dir, 'results.json')}; logs: {runner.log_dir}")
 
     def results(self, runner, ema: bool) -> dict:
         distiller = distiller_of(runner)
-        teacher = distiller.family.denoiser_config
+        trained = count(distiller.parameters())
         losses = {
             name.removeprefix("train/"): float(runner.message_hub.get_scalar(name).mean(20))
             for name in runner.message_hub.log_scalars
@@ -68,12 +96,15 @@ class ExportHook(Hook):
             seconds=round(time.time() - self.start, 1),
             seconds_per_step=round(runner.message_hub.get_scalar("train/time").mean(), 4),
             ema=ema,
-            teacher=dict(
-                checkpoint=distiller.family.checkpoint.name, parameters=parameters(distiller.family.denoiser_class, teacher)
-            ),
+            **{"teacher" if distiller.noun == "student" else "base": origin(distiller.family)},
             student=dict(
-                parameters=sum(p.numel() for p in distiller.student.parameters()),
+                parameters=count(distiller.student.parameters()),
                 feature_pairs=[f"{ours} <- {theirs}" for ours, theirs in distiller.pairs],
+            ),
+            trained=dict(
+                components=list(distiller.trained),
+                parameters=trained,
+                share=trained / sum(count(distiller.component(name).parameters()) for name in distiller.trained),
             ),
             losses=losses,
             validation=runner.message_hub.get_info("records", []),
@@ -84,8 +115,23 @@ class ExportHook(Hook):
         )
 
 
-def parameters(denoiser_class: type, config: dict) -> int:
-    return sum(p.numel() for p in build_on_meta(denoiser_class, config).parameters())
+def origin(family: Family) -> dict:
+    """Where the first weights came from."""
+    denoiser = build_on_meta(family.denoiser_class, family.denoiser_config)
+    checkpoint = family.denoiser.name if family.denoiser else family.checkpoint.name
+    return dict(checkpoint=checkpoint, parameters=count(denoiser.parameters()))
+
+
+def how_to_load(folder: Path) -> str:
+    """One line of Python for each file of an adapter."""
+    if (folder / LORA_FILE).exists():
+        return f'pipe.load_lora_weights("{folder}")'
+    names = ", ".join(sorted(path.name for path in folder.iterdir()))
+    return f'peft.PeftModel.from_pretrained(pipe.<component>, "{folder}/<component>"), for {names}'
+
+
+def count(parameters: Iterable[Tensor]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def record_text(record: dict) -> str:

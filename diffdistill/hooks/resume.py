@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
-from torch import Tensor
 
-from diffdistill.errors import InputError
 from diffdistill.hooks.common import distiller_of
 from diffdistill.registry import HOOKS
+from diffdistill.trained import check_weights
 
 
 class SeededIterator:
@@ -39,17 +38,6 @@ def plain(value):
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
-
-
-def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: str) -> None:
-    """Raise InputError unless both have the same tensors; MMEngine would load those that fit, and go on."""
-    for name in sorted(found.keys() | expected.keys()):
-        here, there = (tuple(weights[name].shape) if name in weights else "nothing" for weights in (found, expected))
-        if here != there:
-            raise InputError(
-                f"{file} is not a checkpoint of this config's student: {name} is {here} in it and should be {there};"
-                " give the config that it was trained with"
-            )
 
 
 @HOOKS.register_module()

@@ -1,4 +1,4 @@
-"""Sample grids: the teacher's row above the student's, same prompts, same initial noise."""
+"""Sample grids: the teacher's row (where there is one) above the student's, same prompts, same initial noise."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +48,8 @@ class SampleHook(Hook):
             self.teacher_row = list(distiller.sample(self.prompts, seeds, teacher=True))
         with ema_weights(runner):
             student_row = list(distiller.sample(self.prompts, seeds))
-        rows = {"teacher": self.teacher_row, f"student, step {step}": student_row}
+        label = f"student, step {step}" if distiller.noun == "student" else f"step {step}"
+        rows = {"teacher": self.teacher_row, label: student_row}
         rows = {label: row for label, row in rows.items() if row is not None}
         grid = picture_grid(list(rows.values()), list(rows), self.prompts)
         path = Path(runner.work_dir, "samples", f"step_{step}.png")

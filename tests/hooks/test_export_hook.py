@@ -31,15 +31,15 @@ def test_exported_weights_are_the_averaged_ones(shapes_run):
     exported = UNet2DConditionModel.from_pretrained(shapes_run.work_dir / "unet").state_dict()
     saved = runs.checkpoint(shapes_run.work_dir, 6)
     average, raw = saved["state_dict"], saved["ema_state_dict"]
-    assert all(torch.equal(tensor, average[f"student.{name}"]) for name, tensor in exported.items())
-    moved = [name for name, tensor in exported.items() if not torch.equal(tensor, raw[f"module.student.{name}"])]
+    assert all(torch.equal(tensor, average[f"trained.unet.{name}"]) for name, tensor in exported.items())
+    moved = [name for name, tensor in exported.items() if not torch.equal(tensor, raw[f"module.trained.unet.{name}"])]
     assert len(moved) > 0.9 * len(exported)
 
 
 def test_exported_weights_without_ema_are_those_of_the_last_step(published_run):
     exported = UNet2DConditionModel.from_pretrained(published_run.work_dir / "unet").state_dict()
     saved = runs.checkpoint(published_run.work_dir, 3)["state_dict"]
-    assert all(torch.equal(tensor, saved[f"student.{name}"]) for name, tensor in exported.items())
+    assert all(torch.equal(tensor, saved[f"trained.unet.{name}"]) for name, tensor in exported.items())
 
 
 def test_results_say_what_was_run_and_how_it_went(shapes_run, tiny_sdxl):
