@@ -17,6 +17,7 @@ from diffdistill.check import check
 from diffdistill.config import config_root, find_config
 from diffdistill.errors import InputError
 from diffdistill.hooks.common import distiller_of
+from diffdistill.protocol import check_same, split
 
 
 def run_all(configs: Sequence[str], seeds: Sequence[int], options: Sequence[str], folder: str) -> list[dict]:
@@ -42,11 +43,20 @@ def run_all(configs: Sequence[str], seeds: Sequence[int], options: Sequence[str]
 
 
 def accuracy_table(results: Sequence[dict], metric: str = "accuracy") -> list[dict]:
-    """One row a config: teacher, untrained and trained student, in percent, the last one for every seed."""
+    """One row a config: teacher, untrained and trained student, in percent, the last one for every seed.
+
+    Rows of one `protocol` stand together; a config whose runs were measured by several has a row for each.
+    """
+    groups = split(results, lambda result: check_same(result["validation"], metric))
+    return [row for protocol, members in groups for row in rows_of(members, metric, protocol)]
+
+
+def rows_of(results: Sequence[dict], metric: str, protocol: dict) -> list[dict]:
     rows: dict[str, dict] = {}
     for result in results:
         records = result["validation"]
         row = rows.setdefault(result["config"], dict(config=result["config"], steps=result["steps"], teacher=None, seeds={}))
+        row["protocol"] = protocol
         row["parameters"] = result["student"]["parameters"]
         for record in records:
             if record["model"] == "teacher":

@@ -43,6 +43,9 @@ PARTS: list[tuple[str, Registry, Sequence[str]]] = [
     ("val_dataloader.dataset", registry.DATASETS, ()),
     ("val_dataloader.sampler", DATA_SAMPLERS, ("dataset",)),
     ("val_evaluator.*", registry.METRICS, ()),
+    ("test_dataloader.dataset", registry.DATASETS, ()),
+    ("test_dataloader.sampler", DATA_SAMPLERS, ("dataset",)),
+    ("test_evaluator.*", registry.METRICS, ()),
     ("train_cfg", registry.LOOPS, ("runner", "dataloader")),
     ("optim_wrapper", registry.OPTIM_WRAPPERS, ("optimizer",)),
     ("optim_wrapper.optimizer", OPTIMIZERS, ("params",)),
@@ -65,10 +68,21 @@ def check(config: Config, checkpoint: str | None = None) -> Plan | None:
     if checkpoint:
         check_checkpoint(checkpoint, plan)
     build(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")[0]
+    if config.get("val_evaluator") is not None:
+        check_evaluation(config, "val", plan)
     for kind in ("default_hooks", "custom_hooks"):
         for where, hook in find_parts(config.get(kind), ["*"], kind):
             build(registry.HOOKS, hook, where)
     return plan
+
+
+def check_evaluation(config: Config, part: str, plan: Plan | None) -> None:
+    """Build the captions and the metrics of `part`, "val" or "test": they find out whether their files are there."""
+    build(registry.DATASETS, config[f"{part}_dataloader"].dataset, f"{part}_dataloader.dataset")[0]
+    for where, metric in find_parts(config[f"{part}_evaluator"], ["*"], f"{part}_evaluator"):
+        built = build(registry.METRICS, metric, where)
+        if getattr(built, "needs_teacher", False) and plan is not None and not getattr(plan, "needs_teacher", False):
+            raise InputError(f"{where}: {metric['type']} compares with the teacher, and no loss keeps it; add OutputKD")
 
 
 def check_model(model: Mapping) -> Plan | None:
@@ -107,7 +121,7 @@ def check_parts(config: Config) -> None:
     for path, parts, provided in PARTS:
         for where, part in find_parts(whole, path.split(".")):
             check_part(part, parts, provided, where)
-    for name in ("train_dataloader", "val_dataloader"):
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         check_keys(config.get(name) or {}, [*inspect.signature(DataLoader).parameters, "num_batch_per_epoch"], name)
     check_keys(config.get("randomness") or {}, list(inspect.signature(Runner.set_randomness).parameters)[1:], "randomness")
 

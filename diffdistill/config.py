@@ -33,11 +33,36 @@ def find_config(name: str) -> Path:
     raise InputError(f"config {name!r} is neither a file nor one of the project's configs; the nearest: {', '.join(near)}")
 
 
-def load_config(name: str, options: dict | None = None, work_dir: str | None = None) -> Config:
-    """The config `name` with `options` (dotted key -> value) merged in; `work_dir` defaults to `work_dirs/<config>`."""
+def find_protocol(name: str) -> Path:
+    """The evaluation config `name`: a path, or the name of one in the project's `_base_/evaluation`."""
+    if Path(name).is_file():
+        return Path(name)
+    configs = {path.stem: path for path in (config_root() / "_base_" / "evaluation").glob("*.py")}
+    if Path(name).stem not in configs:
+        raise InputError(f"--protocol {name}: neither a file nor one of {', '.join(sorted(configs))}")
+    return configs[Path(name).stem]
+
+
+def load_config(name: str, options: dict | None = None, work_dir: str | None = None, protocol: str | None = None) -> Config:
+    """The config `name` with `options` (dotted key -> value) merged in; `work_dir` defaults to `work_dirs/<config>`.
+
+    The keys of an evaluation config `protocol` replace those of the config.
+    """
     path = find_config(name)
+    config = read_config(path)
+    for key, value in (read_config(find_protocol(protocol)) if protocol else {}).items():
+        config[key] = value
+    drop_scopes(config._cfg_dict)
+    merge_options(config, options or {})
+    drop_hooks(config)
+    config.work_dir = work_dir or config.get("work_dir") or str(Path("work_dirs", path.stem))
+    return config
+
+
+def read_config(path: Path) -> Config:
+    """The config file at `path`, with what it inherits."""
     try:
-        config = Config.fromfile(path)
+        return Config.fromfile(path)
     except SyntaxError as error:
         raise InputError(f"config {path}, line {error.lineno}: {error.msg}") from error
     except Exception as error:  # a config is Python: whatever it raises is a mistake in it
@@ -48,11 +73,6 @@ def load_config(name: str, options: dict | None = None, work_dir: str | None = N
             if missing.endswith("model-index.yml"):  # where MMEngine looks for `diffdistill::...`
                 reason = "_base_ `diffdistill::...` needs the package installed; run `pip install -e .` in its checkout"
         raise InputError(f"config {path} cannot be read: {reason}") from error
-    drop_scopes(config._cfg_dict)
-    merge_options(config, options or {})
-    drop_hooks(config)
-    config.work_dir = work_dir or config.get("work_dir") or str(Path("work_dirs", path.stem))
-    return config
 
 
 def merge_options(config: Config, options: dict) -> None:

@@ -1,4 +1,4 @@
-"""Training and testing from a config: check what the user gave, then hand over to MMEngine."""
+"""Training from a config: check what the user gave, then hand over to MMEngine; and loading what a run has trained."""
 
 import errno
 import functools
@@ -9,13 +9,11 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import Runner
 
 from diffdistill.check import check, check_checkpoint, check_model, check_parts
 from diffdistill.distiller import Distiller
 from diffdistill.errors import InputError
-from diffdistill.hooks.common import distiller_of
-from diffdistill.hooks.resume import SeededIterator
 from diffdistill.model import DiffusionModel
 from diffdistill.registry import MODELS
 from diffdistill.trained import check_trained, last_adapter, load_trained
@@ -138,37 +136,3 @@ def load_distiller(config: Config, checkpoint: str) -> DiffusionModel:
     elif folder:
         load_trained(distiller, folder)
     return distiller
-
-
-def evaluate(config: Config, checkpoint: str, batches: int = 20) -> dict[str, float]:
-    """The metrics of the config's validation, or where it has none the mean losses over `batches` training batches.
-
-    Noise, timesteps and pictures follow from `randomness.seed`, so that two checkpoints see the same ones.
-    """
-    if batches < 1:
-        raise InputError(f"--batches={batches}: give 1 or more")
-    if config.get("val_evaluator") is None:
-        return mean_losses(config, checkpoint, batches)
-    folder = use_checkpoint(config, checkpoint)
-    config.test_dataloader, config.test_evaluator, config.test_cfg = config.val_dataloader, config.val_evaluator, dict()
-    config.work_dir = str(Path(config.work_dir, "test"))  # MMEngine writes the config there: not over the training's
-    for key in ("ema", "export", "samples", "baseline"):
-        config.default_hooks.pop(key, None)
-    runner = Runner.from_cfg(config)
-    if folder:
-        load_trained(distiller_of(runner), folder)
-    return runner.test()
-
-
-@torch.no_grad()
-def mean_losses(config: Config, checkpoint: str, batches: int) -> dict[str, float]:
-    """Mean of every loss term over the first `batches` batches of the training data."""
-    seed = config.get("randomness", {}).get("seed") or 0
-    set_random_seed(seed)
-    distiller, loader = load_distiller(config, checkpoint), Runner.build_dataloader(config.train_dataloader, seed=seed)
-    totals: dict[str, float] = {}
-    for _, batch in zip(range(batches), SeededIterator(iter(loader), seed, rank=0), strict=False):
-        terms = distiller(**distiller.data_preprocessor(batch), mode="loss")
-        for name, value in terms.items():
-            totals[name] = totals.get(name, 0.0) + value.item() / batches
-    return totals

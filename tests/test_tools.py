@@ -1,7 +1,6 @@
 """Measuring and sampling students with the tools."""
 
 import json
-import re
 import shutil
 
 import numpy as np
@@ -9,13 +8,9 @@ import pytest
 import runs
 from PIL import Image
 
+from diffdistill.protocol import figures_of
+
 WITHOUT_VALIDATION = dict(val_cfg=None, val_dataloader=None, val_evaluator=None)
-
-
-def figures(ended: runs.Ended) -> dict[str, float]:
-    """The `name: value` lines that a tool has printed."""
-    assert ended.code == 0, ended
-    return {name: float(value) for name, value in re.findall(r"^(\w+): (\S+)$", ended.out, re.MULTILINE)}
 
 
 @pytest.fixture
@@ -28,7 +23,10 @@ def measure(tiny_sdxl, tmp_path):
             del options["val_dataloader__dataset__length"], options["train_cfg__val_interval"]
         work_dir = tmp_path / "work_dir"
         args = (runs.SHAPES, "--checkpoint", checkpoint, "--work-dir", work_dir, *args)
-        return figures(runs.tool("test", *args, *runs.options(**options)))
+        ended = runs.tool("test", *args, *runs.options(**options))
+        assert ended.code == 0, ended
+        (record,) = json.loads((work_dir / "test" / "results.json").read_text())["results"]
+        return figures_of(record)
 
     return run
 
@@ -57,9 +55,8 @@ def test_validation_is_measured_where_the_config_has_one(shapes_run, measure, tm
     run = shutil.copytree(shapes_run.work_dir, tmp_path / "work_dir")
     before = (run / runs.SHAPES).read_bytes()
     found = measure(run / "unet", "--json", tmp_path / "figures.json")
-    recorded = json.loads((run / "results.json").read_text())["validation"][-1]
-    assert found == {name: value for name, value in recorded.items() if name not in ("model", "step")}
-    assert json.loads((tmp_path / "figures.json").read_text()).items() >= found.items()
+    assert found == figures_of(json.loads((run / "results.json").read_text())["validation"][-1])
+    assert (tmp_path / "figures.json").read_bytes() == (run / "test" / "results.json").read_bytes()
     assert (run / runs.SHAPES).read_bytes() == before
 
 

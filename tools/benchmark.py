@@ -29,33 +29,31 @@ def main() -> None:
 
     from diffdistill import benchmark
     from diffdistill.config import load_config
+    from diffdistill.protocol import describe_sampling, split
 
-    table = Table()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     if args.command == "quality":
         figures = benchmark.accuracy_table(benchmark.run_all(args.configs, args.seeds, args.cfg_options, args.folder))
-        for column in (
-            "config",
-            "parameters",
-            "steps",
-            "teacher",
-            "untrained",
-            *(f"seed {seed}" for seed in args.seeds),
-            "n",
-        ):
-            table.add_column(column, justify="left" if column == "config" else "right", no_wrap=True)
-        for row in figures:
-            percents = [row["teacher"], row["untrained"], *(row["seeds"][seed] for seed in args.seeds)]
-            shown = ("-" if value is None else f"{value:.1f}" for value in percents)
-            table.add_row(row["config"], f"{row['parameters']:,}", str(row["steps"]), *shown, str(row["n"]))
+        columns = ["parameters", "steps", "teacher", "untrained", *(f"seed {seed}" for seed in args.seeds), "n"]
+        for protocol, rows in split(figures, lambda row: row["protocol"]):  # figures of one protocol in one table
+            table = Table("config", title=describe_sampling(protocol), title_justify="left")
+            for column in columns:
+                table.add_column(column, justify="right", no_wrap=True)
+            for row in rows:
+                percents = [row["teacher"], row["untrained"], *(row["seeds"].get(seed) for seed in args.seeds)]
+                shown = ("-" if value is None else f"{value:.1f}" for value in percents)
+                table.add_row(row["config"], f"{row['parameters']:,}", str(row["steps"]), *shown, str(row["n"]))
+            console.print(table)
     else:
         config = load_config(args.config, parse_options(args.cfg_options), "work_dirs/benchmark/step")
         figures = benchmark.step_costs(config, args.rounds)
+        table = Table()
         for column in ("part", "seconds (median)", "of the bare step"):
             table.add_column(column, justify="left" if column == "part" else "right")
         for part in ("load", "encode", "teacher", "bare", "step", "iteration"):
             ratio = figures.get(f"{part}_ratio", figures[part] / figures["bare"])
             table.add_row(part, f"{figures[part]:.4f}", f"{ratio:.2f}")
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        console.print(table)
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")
 

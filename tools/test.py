@@ -1,8 +1,7 @@
-"""Measure a student: the metrics of a config's validation, or its mean losses where the config has no validation."""
+"""Measure students: the metrics of a config's test or validation, or its mean losses where the config has neither."""
 
 import argparse
-import json
-from pathlib import Path
+import sys
 
 from diffdistill.command import command, parse_options
 
@@ -11,33 +10,39 @@ from diffdistill.command import command, parse_options
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="a config file, or the name of one of the project's configs")
-    what = "a checkpoint (.pth) of a run, the diffusers folder of a UNet or a pipeline, or the step<N> folder of an adapter"
-    parser.add_argument("checkpoint", nargs="?", help=what + "; mim gives it here, others with --checkpoint")
-    parser.add_argument("--checkpoint", dest="named", metavar="F", help=what)
-    parser.add_argument("--work-dir", help="where the log goes (default: work_dirs/<config>)")
+    what = "checkpoints (.pth) of runs, or folders of a UNet, a pipeline or an adapter (step<N>); LABEL=PATH names one"
+    parser.add_argument("checkpoint", nargs="*", help=what + "; mim gives them here, others with --checkpoint")
+    parser.add_argument("--checkpoint", dest="named", nargs="+", default=[], metavar="F", help=what)
+    parser.add_argument("--teacher", action="store_true", help="measure the teacher too, in the same table")
+    parser.add_argument("--protocol", help="how to measure: a config of configs/_base_/evaluation (coco_30k), or a file")
+    parser.add_argument("--work-dir", help="the log and results.json go to its test/ (default: work_dirs/<config>)")
     parser.add_argument("--batches", type=int, default=20, help="batches to average losses over, without validation")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="change keys of the config")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
     parser.add_argument("--launcher", choices=["none"], default="none", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    checkpoint = args.named or args.checkpoint
-    if not checkpoint:
+    args = parser.parse_intermixed_args()
+    if not args.checkpoint + args.named and not args.teacher:
         parser.error("give --checkpoint F: " + what)
+
+    from rich.console import Console
 
     from diffdistill.check import check_file
     from diffdistill.config import load_config
-    from diffdistill.run import evaluate
+    from diffdistill.evaluation import evaluate_all, read_labels, test_folder, write_results
+    from diffdistill.evaluation_table import evaluation_table, protocol_lines
     from diffdistill.stages import last_stage
 
     if args.json:
         check_file(args.json, "--json")
-    config = last_stage(load_config(args.config, parse_options(args.cfg_options), args.work_dir))
-    figures = evaluate(config, checkpoint, args.batches)
-    for name, value in figures.items():
-        print(f"{name}: {value:g}")
-    if args.json:
-        record = dict(config=args.config, checkpoint=checkpoint, **figures)
-        Path(args.json).write_text(json.dumps(record, indent=2) + "\n")
+    options = parse_options(args.cfg_options)
+    config = last_stage(load_config(args.config, options, args.work_dir, protocol=args.protocol))
+    records = evaluate_all(config, read_labels(args.checkpoint + args.named), args.teacher, args.batches)
+    file = test_folder(config) / "results.json"
+    write_results(config, records, file, *([args.json] if args.json else []))
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(*protocol_lines(records[0]["protocol"]), sep="\n", soft_wrap=True)
+    console.print(evaluation_table(records))
+    console.print(f"Figures: {file}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ default_hooks = dict(
     checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=1000, max_keep_ckpts=1),
     resume=dict(type="ResumeHook"),
     memory=dict(type="MemoryHook"),
+    evaluation=dict(type="EvaluationHook"),
     baseline=dict(type="BaselineHook"),
     samples=dict(type="SampleHook", interval=1000),
     export=dict(type="ExportHook"),

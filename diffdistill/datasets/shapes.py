@@ -66,10 +66,16 @@ class ShapesCaptions(Dataset):
     def __init__(self, length: int = 256, seed: int = 0):
         if length < 1:
             raise InputError(f"ShapesCaptions: length={length} must be at least 1")
+        self.seed = seed
         halves = [_captions(seed, "seen", length - length // 2), _captions(seed, "held_out", length // 2)]
         self.items = [
             {"caption": halves[i % 2][i // 2], "seed": 1_000_003 * seed + i, "seen": i % 2 == 0} for i in range(length)
         ]
+
+    @property
+    def protocol(self) -> dict:
+        """What tells these captions from others: `captions` and `seed`."""
+        return dict(captions="shapes captions, half of them held out", seed=self.seed)
 
     def __len__(self) -> int:
         return len(self.items)

@@ -2,6 +2,7 @@
 
 from diffdistill.hooks.baseline import BaselineHook
 from diffdistill.hooks.checkpoint import SafeCheckpointHook
+from diffdistill.hooks.evaluation import EvaluationHook
 from diffdistill.hooks.export import ExportHook
 from diffdistill.hooks.memory import MemoryHook
 from diffdistill.hooks.resume import ResumeHook
@@ -11,6 +12,7 @@ from diffdistill.hooks.target import TargetEMAHook
 
 __all__ = [
     "BaselineHook",
+    "EvaluationHook",
     "ExportHook",
     "MemoryHook",
     "ResumeHook",

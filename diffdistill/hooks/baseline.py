@@ -10,8 +10,8 @@ from diffdistill.registry import HOOKS
 class BaselineHook(Hook):
     """Runs the validation on the teacher (where it is in memory) and on the untrained student, and keeps every later one.
 
-    A fine-tuning has no student: there it is the base. The records, `dict(model, step, **metrics)`, stand in the message
-    hub as `records`, survive a resume, and end in `results.json`.
+    A fine-tuning has no student: there it is the base. The records, `dict(model, step, **metrics, protocol)`, stand in
+    the message hub as `records`, survive a resume, and end in `results.json`.
     """
 
     priority = "LOW"
@@ -42,6 +42,8 @@ class BaselineHook(Hook):
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         records = runner.message_hub.get_info("records", [])
         record = dict(model=self.model, step=runner.iter, **{name: float(value) for name, value in (metrics or {}).items()})
+        if protocol := runner.message_hub.get_info("protocol"):  # noted by EvaluationHook
+            record["protocol"] = protocol
         runner.message_hub.update_info("records", [*records, record])
         runner.logger.info(
             f"{describe(record)}: " + ", ".join(f"{name} {value:g}" for name, value in (metrics or {}).items())

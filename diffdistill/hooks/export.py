@@ -18,6 +18,7 @@ from diffdistill.errors import InputError
 from diffdistill.families.base import Family
 from diffdistill.hooks.baseline import describe
 from diffdistill.hooks.common import distiller_of, ema_weights
+from diffdistill.protocol import figures_of
 from diffdistill.registry import HOOKS
 from diffdistill.save import save_whole
 from diffdistill.student import build_on_meta
@@ -135,4 +136,4 @@ def count(parameters: Iterable[Tensor]) -> int:
 
 
 def record_text(record: dict) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in record.items() if name not in ("model", "step"))
+    return ", ".join(f"{name} {value:g}" for name, value in figures_of(record).items())

@@ -3,23 +3,21 @@
 from collections.abc import Sequence
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 
 from diffdistill.errors import InputError
+from diffdistill.metrics.base import Metric
 from diffdistill.registry import METRICS
 from diffdistill.shapes import oracle, world
 
 
 @METRICS.register_module()
-class CaptionAccuracy(BaseMetric):
+class CaptionAccuracy(Metric):
     """Percentages of pictures that the oracle reads as their captions state.
 
     `accuracy` counts pictures with every stated attribute right, of which `seen` and `held_out` are the two kinds of
     captions; `shape`, `colour`, `background`, `size` and `position` count one attribute each, the position among captions
     that state one; `n` is the number of pictures. A figure of no picture at all is left out.
     """
-
-    default_prefix = ""
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Judge samples with `image`, uint8 (32, 32, 3); `caption`; and `seen`, a bool.

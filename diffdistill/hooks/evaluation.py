@@ -1,0 +1,35 @@
+"""What an evaluation needs beside pictures: the model, for metrics that ask for it, and a note of how it was done."""
+
+from mmengine.hooks import Hook
+
+from diffdistill.hooks.common import distiller_of
+from diffdistill.protocol import protocol_of_loop
+from diffdistill.registry import HOOKS
+
+
+@HOOKS.register_module()
+class EvaluationHook(Hook):
+    """Hands the distiller to metrics with `needs_model`, and leaves the protocol in the message hub as `protocol`.
+
+    MMEngine's evaluator gives metrics the records of pictures alone.
+    """
+
+    def before_val(self, runner) -> None:
+        self.hand_over(runner, runner.val_loop)
+
+    def before_test(self, runner) -> None:
+        self.hand_over(runner, runner.test_loop)
+
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        self.note(runner, runner.val_loop)
+
+    def after_test_epoch(self, runner, metrics: dict | None = None) -> None:
+        self.note(runner, runner.test_loop)
+
+    def hand_over(self, runner, loop) -> None:
+        for metric in loop.evaluator.metrics:
+            if getattr(metric, "needs_model", False):
+                metric.model = distiller_of(runner)
+
+    def note(self, runner, loop) -> None:
+        runner.message_hub.update_info("protocol", protocol_of_loop(distiller_of(runner), loop))
