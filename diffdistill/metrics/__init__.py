@@ -1,3 +1,4 @@
 from .caption_accuracy import CaptionAccuracy
+from .distribution import FID, KID, InceptionScore
 
-__all__ = ["CaptionAccuracy"]
+__all__ = ["FID", "KID", "CaptionAccuracy", "InceptionScore"]
