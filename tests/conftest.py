@@ -47,6 +47,18 @@ def tiny_sd_v(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory) -> Path:
+    """Folder of a `CLIPModel` with its processors."""
+    return tiny.write_clip(tmp_path_factory.mktemp("models") / "clip")
+
+
+@pytest.fixture(scope="session")
+def tiny_dino(tmp_path_factory) -> Path:
+    """Folder of a `Dinov2Model` with its image processor."""
+    return tiny.write_dino(tmp_path_factory.mktemp("models") / "dino")
+
+
+@pytest.fixture(scope="session")
 def captioned_folder(tmp_path_factory) -> Path:
     """Folder of twelve captioned pictures of different sizes and kinds with `metadata.csv` (file_name, text, score)."""
     return tiny.write_captioned_folder(tmp_path_factory.mktemp("data") / "captioned")

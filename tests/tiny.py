@@ -17,7 +17,18 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from PIL import Image, ImageDraw
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    Dinov2Config,
+    Dinov2Model,
+)
 
 WIDTH = 32  # of each text encoder
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
@@ -214,3 +225,32 @@ def _shape(size: tuple[int, int], colour: str, shape: str) -> Image.Image:
     else:
         draw.polygon([(width // 2, box[1]), (box[0], box[3]), (box[2], box[3])], fill=colour)
     return picture
+
+
+def write_clip(folder: str | Path, seed: int = 0) -> Path:
+    """Write a `CLIPModel` of 32-pixel pictures with its tokenizer and image processor to `folder`."""
+    tokens = tokenizer()
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    config = CLIPConfig(text_config=text_config(tokens).to_dict(), vision_config=vision.to_dict(), projection_dim=WIDTH)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        CLIPModel(config).save_pretrained(folder)
+    tokens.save_pretrained(folder)
+    _image_processor().save_pretrained(folder)
+    return Path(folder)
+
+
+def write_dino(folder: str | Path, seed: int = 0) -> Path:
+    """Write a `Dinov2Model` of 32-pixel pictures with its image processor to `folder`."""
+    config = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        Dinov2Model(config).save_pretrained(folder)
+    _image_processor().save_pretrained(folder)
+    return Path(folder)
+
+
+def _image_processor() -> CLIPImageProcessorPil:
+    return CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
