@@ -228,6 +228,11 @@ class DiffusionModel(BaseModel):
     @torch.no_grad()
     def sample(self, captions: Sequence[str], seeds: Sequence[int], teacher: bool = False) -> np.ndarray:
         """Pictures (B, H, W, 3), uint8, of the student or the teacher; the initial noise of each follows from its seed."""
+        return self.family.decode(self.frozen.pipeline, self.sample_latents(captions, seeds, teacher))
+
+    @torch.no_grad()
+    def sample_latents(self, captions: Sequence[str], seeds: Sequence[int], teacher: bool = False) -> Tensor:
+        """The scaled latents (B, C, h, w) of the pictures that `sample` gives."""
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         training = self.training
         self.eval()
@@ -236,4 +241,4 @@ class DiffusionModel(BaseModel):
             pipeline.scheduler, options = self.scheduler(teacher)
             latents = pipeline(prompt=list(captions), generator=generators, output_type="latent", **options).images
         self.train(training)
-        return self.family.decode(pipeline, latents)
+        return latents

@@ -69,7 +69,7 @@ def _open_hub(source: str, split: str) -> datasets.Dataset:
     except InputError as error:
         if not trouble:
             raise
-        local = "train_dataloader.dataset.source=<folder> may point at a local copy"
+        local = "the `source` of the data set may be the folder of a local copy"
         raise InputError(f"{source}: no such folder here, and {trouble}; {local}") from error
     finally:
         datasets.config.HF_HUB_OFFLINE = offline

@@ -1,4 +1,8 @@
+"""What is measured on pictures that students (and teachers) make of the captions of a validation or test."""
+
+from .agreement import TeacherAgreement
 from .caption_accuracy import CaptionAccuracy
+from .clip_score import CLIPScore, PreferenceScore
 from .distribution import FID, KID, InceptionScore
 
-__all__ = ["FID", "KID", "CaptionAccuracy", "InceptionScore"]
+__all__ = ["FID", "KID", "CLIPScore", "CaptionAccuracy", "InceptionScore", "PreferenceScore", "TeacherAgreement"]
