@@ -40,8 +40,8 @@ class ImageTextMetric(Metric):
 class CLIPScore(ImageTextMetric):
     """CLIP score: the mean cosine between a picture and its caption, `clip_score`, about 0.3 for good ones.
 
-    BK-SDM (Kim et al., 2023, arXiv:2305.15798) prints this figure. Hessel et al. (2021, arXiv:2104.08718) multiply it by 2.5 and
-    leave out negative cosines; others multiply by 100. The default weights are those of BK-SDM's script, laion2b_s34b_b88k.
+    BK-SDM (Kim et al., 2023, arXiv:2305.15798) prints this figure. Hessel et al. (2021, arXiv:2104.08718) multiply by 2.5,
+    without negative cosines; others multiply by 100. The default weights are those of BK-SDM's script, laion2b_s34b_b88k.
     """
 
     def __init__(

@@ -1,0 +1,100 @@
+"""How near a student is to its teacher: on the same noisy latents, and in pictures from the same seeds."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.dist import get_world_size
+from torch import Tensor
+
+from diffdistill.errors import InputError
+from diffdistill.metrics.base import Metric
+from diffdistill.metrics.encoders import Encoder
+from diffdistill.registry import METRICS
+
+
+@METRICS.register_module()
+class TeacherAgreement(Metric):
+    """Mean squared difference of the predictions of teacher and student, by timestep, and how far apart their pictures are.
+
+    The latents are those that the teacher samples for the caption and seed of a picture; noise of that seed is added. Both
+    models predict from the same noisy latents at each of `timesteps`, without guidance. `latent_mse_t<t>` is the mean of
+    (student - teacher)^2 over latents and pictures, `latent_mse` the mean of these over the timesteps. With `checkpoint`,
+    `feature_distance` is the mean of 1 - cosine between the features of the two pictures of a caption and seed.
+
+    The teacher is sampled once for each caption: its latents are kept from one validation to the next, on the CPU.
+
+    Args:
+        timesteps: integers in the noise schedule, which has 1,000 in all published models.
+        checkpoint: folder or hub name of a vision model, such as CLIP or DINOv2.
+        pictures: how many of the captions are taken, the first ones (of each process its share).
+    """
+
+    needs_model = needs_teacher = True
+
+    def __init__(
+        self,
+        timesteps: Sequence[int] = (100, 300, 500, 700, 900),
+        checkpoint: str | None = None,
+        pictures: int = 256,
+        prefix: str | None = None,
+    ):
+        super().__init__(prefix)
+        if not timesteps or not all(isinstance(t, int) and t >= 0 for t in timesteps):
+            raise InputError(f"TeacherAgreement.timesteps={timesteps!r} must be a list of integers, e.g. [100, 500, 900]")
+        if pictures < 1:
+            raise InputError(f"TeacherAgreement.pictures={pictures} must be at least 1")
+        self.timesteps, self.pictures = list(timesteps), pictures
+        self.encoder = Encoder(checkpoint, "TeacherAgreement") if checkpoint else None
+        self.latents: dict[tuple[str, int], Tensor] = {}
+
+    def settings(self) -> dict:
+        settings = dict(timesteps=self.timesteps, pictures=self.pictures)
+        return dict(settings, weights=self.encoder.name) if self.encoder else settings
+
+    @torch.no_grad()
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Compare on samples with `caption`, `seed` and, for the distance of features, `image`."""
+        room = -(-self.pictures // get_world_size()) - len(self.results)
+        if room <= 0:
+            return
+        samples = data_samples[:room]
+        latents = self.teacher_latents(samples)
+        columns = {f"latent_mse_t{t}": self.errors(latents, samples, t) for t in self.timesteps}
+        if self.encoder:
+            theirs = self.model.family.decode(self.model.frozen.pipeline, latents)
+            ours = self.encoder.of_pictures([sample["image"] for sample in samples])
+            columns["feature_distance"] = 1 - (ours * self.encoder.of_pictures(list(theirs))).sum(-1)
+        values = zip(*(column.tolist() for column in columns.values()), strict=True)
+        self.results += [dict(zip(columns, row, strict=True)) for row in values]
+
+    def teacher_latents(self, samples: Sequence[dict]) -> Tensor:
+        """(B, C, h, w), sampled together where one is not known yet."""
+        keys = [(sample["caption"], int(sample["seed"])) for sample in samples]
+        if any(key not in self.latents for key in keys):
+            sampled = self.model.sample_latents(*zip(*keys, strict=True), teacher=True)
+            self.latents.update(zip(keys, sampled.cpu(), strict=True))
+        device = next(self.model.student.parameters()).device
+        return torch.stack([self.latents[key] for key in keys]).to(device)
+
+    def errors(self, latents: Tensor, samples: Sequence[dict], timestep: int) -> Tensor:
+        """Mean squared difference of the predictions at one timestep, (B,), in fp32."""
+        model, schedule = self.model, self.model.noise_schedule
+        if timestep >= len(schedule):
+            raise InputError(f"TeacherAgreement.timesteps={self.timesteps}: the noise schedule ends at {len(schedule) - 1}")
+        if model.predict_with == "teacher":
+            return torch.zeros(len(samples))
+        seeds = (torch.Generator().manual_seed(int(sample["seed"])) for sample in samples)
+        noise = torch.stack([torch.randn(latents.shape[1:], generator=seed) for seed in seeds]).to(latents.device)
+        latents, timesteps = latents.float(), torch.full((len(samples),), timestep, device=latents.device)
+        noisy = schedule.add_noise(latents, noise, timesteps)
+        height, width = (side * model.frozen.pipeline.vae_scale_factor for side in latents.shape[-2:])
+        sizes = torch.tensor([[height, width, 0, 0, height, width]], device=latents.device).float()
+        batch = dict(caption=[sample["caption"] for sample in samples], time_ids=sizes.repeat(len(samples), 1))
+        condition = model.family.encode_captions(model.frozen.pipeline, batch)
+        step = model.run(noisy, timesteps, condition, schedule.target(latents, noise, timesteps))
+        return (step.prediction.float() - step.teacher_prediction.float()).square().mean((1, 2, 3))
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        figures = {name: sum(result[name] for result in results) / len(results) for name in results[0]}
+        curve = [figures[f"latent_mse_t{t}"] for t in self.timesteps]
+        return figures | dict(latent_mse=sum(curve) / len(curve))
