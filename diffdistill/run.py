@@ -34,11 +34,18 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
         config.load_from = resume
     config.resume = bool(resume)
     config.launcher = launcher
-    check(config, config.get("load_from"))
+    plan = check(config, config.get("load_from"))
+    # SDXL reads its first text encoder before the last layer, which then has no gradients: DDP must not wait for them.
+    config.find_unused_parameters = plan is not None and len(plan.on_meta) > 1
     if launcher != "none" and not torch.cuda.is_available():
         if not torch.distributed.is_initialized():
             start_process_group(launcher)
-        config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
+        config.model_wrapper_cfg = dict(
+            type="MMDistributedDataParallel",
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=config.find_unused_parameters,
+        )
     try:
         Runner.from_cfg(config).train()
     except KeyboardInterrupt:

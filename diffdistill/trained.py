@@ -13,6 +13,7 @@ from diffdistill.model import DiffusionModel, Plan
 from diffdistill.save import save_whole, write_whole
 
 LORA_FILE, PEFT_FILE = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"  # diffusers' and peft's names
+DORA = "lora_magnitude_vector"
 
 
 def save_models(model: DiffusionModel, folder: Path) -> list[Path]:
@@ -37,6 +38,8 @@ def write_adapters(model: DiffusionModel, folder: Path) -> None:
         component = model.component(name)
         config, weights = component.peft_config["default"], adapter_state(component)
         if config.peft_type == peft.PeftType.LORA:
+            if name in model.family.text_encoders:  # transformers, which loads them, knows DoRA's vectors by the longer name
+                weights = {key + ".weight" * key.endswith(DORA): tensor for key, tensor in weights.items()}
             for_diffusers[f"{name}_lora_layers"] = weights
             for_diffusers[f"{name}_lora_adapter_metadata"] = config.to_dict()
         else:
@@ -70,7 +73,7 @@ def load_trained(model: DiffusionModel, folder: Path) -> None:
 
 def read_adapter(where: Path, name: str) -> dict[str, Tensor]:
     prefix = "base_model.model." if where.name == PEFT_FILE else f"{name}."
-    weights = load_file(where)
+    weights = {key.replace(f"{DORA}.weight", DORA): tensor for key, tensor in load_file(where).items()}
     return {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
 
 

@@ -131,7 +131,7 @@ def test_weights_that_are_loaded_or_swapped_reach_the_model_that_runs(tiny_sd, b
     loaded = losses(model, batch)["loss_task"]
     assert loaded != before
     for parameter in model.parameters():
-        parameter.data = torch.randn_like(parameter)
+        parameter.data = 2 * torch.randn_like(parameter)
     assert losses(model, batch)["loss_task"] != loaded
     mine = {id(parameter) for parameter in model.parameters()}
     assert mine == {id(parameter) for parameter in model.student.parameters() if parameter.requires_grad}

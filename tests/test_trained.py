@@ -149,6 +149,29 @@ def test_a_run_that_trains_all_leaves_whole_models(config, tiny_sd, tmp_path):
     assert all(torch.equal(ours[name], expected[name].half()) for name in expected)
 
 
+def test_two_ranks_train_adapters_of_which_some_have_no_gradient(config, tiny_sdxl, tmp_path):
+    """SDXL does not run the last layer of its first text encoder."""
+    options = runs.options(
+        model__base__type="StableDiffusionXL",
+        model__base__checkpoint=tiny_sdxl,
+        train_cfg__max_iters=2,
+        default_hooks__samples__prompts=None,
+        val_cfg=None,
+        val_dataloader=None,
+        val_evaluator=None,
+    )
+    options = [option for option in options if not option.startswith("train_cfg.val")]
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    process = runs.start("train", config, "--launcher", "pytorch", "--work-dir", tmp_path, *options, launcher=launcher)
+    ended = runs.finish(process, timeout=400)
+    assert ended.code == 0, ended
+    names = weights(tmp_path / "step1")
+    assert {name.split(".")[0] for name in names} == {"unet", "text_encoder", "text_encoder_2"}
+    moved = [name for name in names if ".lora_B." in name and names[name].abs().sum() > 0]
+    assert moved
+    assert not any(name.startswith("text_encoder.encoder.layers.1.") for name in moved)
+
+
 # Files
 
 
