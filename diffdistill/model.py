@@ -134,6 +134,7 @@ class DiffusionModel(BaseModel):
         self.dtype = compute_dtype(dtype)
         self.family, self.losses, self.method, self.noise_schedule = (
             plan.family,
+            self.layers = plan.layers  # which of the teacher's layers the student has
             plan.losses,
             plan.method,
             plan.noise_schedule,

@@ -1,4 +1,4 @@
-"""Writing a model whole or not at all."""
+"""Writing models and files whole or not at all."""
 
 import shutil
 from collections.abc import Callable
@@ -18,3 +18,10 @@ def write_whole(write: Callable[[Path], object], folder: Path) -> Path:
 def save_whole(model, folder: Path) -> Path:
     """`model.save_pretrained(folder)`, whole or not at all."""
     return write_whole(model.save_pretrained, folder)
+
+
+def write_text_whole(file: Path, text: str) -> Path:
+    """Write `text` to `file` by way of a file beside it."""
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    return partial.replace(file)

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from mmengine.logging import print_log
 
 from diffdistill.check import check_model
 from diffdistill.errors import InputError
+from diffdistill.report.write import warn_of_errors, write_report
 from diffdistill.save import write_whole
 from diffdistill.stages import exported, plan_stages, run_name, stage_configs, title_of
 
@@ -40,6 +42,8 @@ def train_stages(config: Config, resume: str | None, train: Callable[[Config, st
         gc.collect()  # this stage's models, before those of the next are loaded
         torch.cuda.empty_cache()
         barrier()  # the student has been written
+        if is_main_process():
+            report(config)
     if is_main_process():
         finish(config, stages)
 
@@ -55,3 +59,14 @@ def finish(config: Config, stages: list[Config]) -> None:
     (run / "results.json").write_text(json.dumps(figures, indent=2) + "\n")
     config.dump(run / f"{run_name(config)}.py")
     print_log(f"Student after {len(stages)} stages: {run / student.name}; figures: {run / 'results.json'}", "current")
+    report(config)
+
+
+def report(config: Config) -> None:
+    """Write the page of the run as far as it is, which leads to the pages of its stages."""
+
+    def warn(text: str) -> None:
+        print_log(text, "current", logging.WARNING)
+
+    with warn_of_errors(warn, "no report of the stages together"):
+        print_log(f"Report of all stages so far: {write_report(config.work_dir)}", "current")

@@ -44,11 +44,16 @@ def measure(denoiser: nn.Module, layers: Sequence[str] = ()) -> tuple[dict, int]
     figures = dict(
         parameters=count(denoiser),
         **{name: count(part) if part is not None else 0 for name, part in parts.items()},
-        gmacs=round(sum(flops.values()) / 2e9, 2),
-        gmacs_without_attention=round((sum(flops.values()) - products) / 2e9, 2),
+        gmacs=rounded(sum(flops.values()) / 2e9),
+        gmacs_without_attention=rounded((sum(flops.values()) - products) / 2e9),
         layers=layer_counts(denoiser),
     )
     return figures, sum(feature.numel() for feature in features.values())
+
+
+def rounded(gmacs: float) -> float:
+    """Two decimals, or four digits of a small model's."""
+    return round(gmacs, 2) if gmacs >= 1 else float(f"{gmacs:.4g}")
 
 
 def layer_counts(denoiser: nn.Module) -> dict[str, int]:

@@ -18,7 +18,8 @@ import torch
 from yapf.yapflib.yapf_api import FormatCode
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("last_checkpoint", "results.json", "samples", "unet")  # beside iter_<N>.pth, the config and a folder of logs
+# Beside iter_<N>.pth, the config and a folder of logs.
+FILES = ("last_checkpoint", "report.html", "report.json", "results.json", "samples", "scheduler", "unet")
 PUBLISHED = "ssd_1b_distill_from_sdxl_pokemon_blip.py"
 SHAPES = "small_sd_xl_shapes.py"
 

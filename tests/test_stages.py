@@ -14,6 +14,7 @@ from diffdistill.config import find_config, load_config
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
 from diffdistill.registry import HOOKS
+from diffdistill.report.data import read_run
 from diffdistill.run import train
 from diffdistill.stages import last_stage, plan_stages, stage_configs
 from diffdistill.student import build_on_meta, make_student
@@ -159,6 +160,14 @@ def test_each_stage_starts_from_the_student_before_it(config_file, tiny_sdxl, ot
     ]
     assert figures["stages"][2]["teacher"]["parameters"] == figures["stages"][1]["student"]["parameters"]
     assert figures["student"] == figures["stages"][2]["student"]
+    report = read_run(run)
+    assert report.boundaries == [(0, "stage 1: ssd_1b"), (2, "stage 2: swapped"), (3, "stage 3: vega")]
+    assert (report.steps, report.curves["loss_task"][0]) == (4, [1, 2, 3, 4])
+    assert len(report.record["starts"]) == 3
+    assert report.record["network"]["checkpoint"] == str(run / "stage_2_swapped" / "unet")
+    page = (run / "report.html").read_text()
+    assert all(f'href="{stage["folder"]}/report.html"' in page for stage in figures["stages"])
+    assert all((run / stage["folder"] / "report.html").exists() for stage in figures["stages"])
     assert (figures["config"], figures["seed"]) == ("two_stages", 0)
     model = last_stage(load_config(str(file), None, str(run))).model
     assert (model.teacher.denoiser, model.student.checkpoint) == (str(run / "stage_2_swapped" / "unet"), None)

@@ -7,7 +7,7 @@ default_hooks = dict(
     runtime_info=dict(type="RuntimeInfoHook"),
     timer=dict(type="IterTimerHook"),
     sampler_seed=None,  # infinite samplers seed themselves
-    logger=dict(type="LoggerHook", interval=10),
+    logger=dict(type="LoggerHook", interval=10, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=1000, max_keep_ckpts=1),
     resume=dict(type="ResumeHook"),
@@ -16,6 +16,7 @@ default_hooks = dict(
     baseline=dict(type="BaselineHook"),
     samples=dict(type="SampleHook", interval=1000),
     export=dict(type="ExportHook"),
+    report=dict(type="ReportHook"),
 )
 log_processor = dict(by_epoch=False, window_size=10)
 visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])

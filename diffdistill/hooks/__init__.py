@@ -1,10 +1,11 @@
-"""What happens around training: exact resume, sample grids, baselines, and the export to diffusers."""
+"""What happens around training: exact resume, sample grids, baselines, the export to diffusers, and the report."""
 
 from diffdistill.hooks.baseline import BaselineHook
 from diffdistill.hooks.checkpoint import SafeCheckpointHook
 from diffdistill.hooks.evaluation import EvaluationHook
 from diffdistill.hooks.export import ExportHook
 from diffdistill.hooks.memory import MemoryHook
+from diffdistill.hooks.report import ReportHook
 from diffdistill.hooks.resume import ResumeHook
 from diffdistill.hooks.samples import SampleHook
 from diffdistill.hooks.stage import StageHook
@@ -15,6 +16,7 @@ __all__ = [
     "EvaluationHook",
     "ExportHook",
     "MemoryHook",
+    "ReportHook",
     "ResumeHook",
     "SafeCheckpointHook",
     "SampleHook",

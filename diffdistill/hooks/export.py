@@ -109,6 +109,7 @@ class ExportHook(Hook):
             ),
             losses=losses,
             validation=runner.message_hub.get_info("records", []),
+            sampling=runner.message_hub.get_info("sampling"),
             versions=dict(
                 diffdistill=diffdistill.__version__,
                 **{package.__name__: package.__version__ for package in (torch, mmengine, diffusers, transformers)},

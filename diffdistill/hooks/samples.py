@@ -1,5 +1,7 @@
 """Sample grids: the teacher's row (where there is one) above the student's, same prompts, same initial noise."""
 
+import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
+from diffdistill.device import device_name
 from diffdistill.errors import InputError
 from diffdistill.grid import picture_grid
 from diffdistill.hooks.common import distiller_of, ema_weights
@@ -19,7 +22,7 @@ class SampleHook(Hook):
 
     Args:
         prompts: one column each; None takes no samples.
-        interval: steps between two grids; one is always written at the end.
+        interval: steps between two grids; one is always written at the end, where sampling is timed as well.
         seed: the initial noise of column i follows from seed + i.
     """
 
@@ -37,6 +40,28 @@ class SampleHook(Hook):
 
     def after_train(self, runner) -> None:
         self.write(runner, runner.iter)
+        self.time_sampling(runner)
+
+    @master_only
+    def time_sampling(self, runner) -> None:
+        """Put the seconds that teacher and student take for a picture into the message hub, as `sampling`.
+
+        Medians of three, one picture at a time and the two in turn, from text to pixels; the first round warms up.
+        """
+        if not self.prompts:
+            return
+        distiller = distiller_of(runner)
+        seconds: dict[str, list[float]] = {"student": []} | ({"teacher": []} if distiller.teacher is not None else {})
+        for _ in range(4):
+            for role, found in seconds.items():
+                start = time.perf_counter()
+                (picture,) = distiller.sample(self.prompts[:1], [self.seed], teacher=role == "teacher")
+                found.append(time.perf_counter() - start)
+        medians = {role: round(statistics.median(found[1:]), 5) for role, found in seconds.items()}
+        height, width, _ = picture.shape
+        steps = distiller.sampling.get("num_inference_steps")
+        sampling = dict(medians, device=device_name(), pixels=f"{width}×{height}", steps=steps)
+        runner.message_hub.update_info("sampling", sampling)
 
     @master_only
     def write(self, runner, step: int) -> None:

@@ -57,6 +57,10 @@ def test_results_say_what_was_run_and_how_it_went(shapes_run, tiny_sdxl):
     assert found["versions"]["mmengine"] == mmengine.__version__
     assert found["seconds"] > 0
     assert found["seconds_per_step"] > 0
+    assert 0 < found["sampling"]["student"] < found["seconds"]
+    assert 0 < found["sampling"]["teacher"] < found["seconds"]
+    assert found["sampling"]["device"]
+    assert (found["sampling"]["steps"], found["sampling"]["pixels"]) == (1, "32×32")
 
 
 def test_results_compare_the_student_with_its_teacher_and_with_itself_untrained(shapes_run):
@@ -81,11 +85,12 @@ def test_every_step_logs_each_loss_and_what_it_costs(shapes_run):
 
 
 def test_the_last_lines_say_where_everything_is(shapes_run):
-    end = "\n".join(shapes_run.out.splitlines()[-8:])
+    end = "\n".join(shapes_run.out.splitlines()[-9:])
     work_dir = shapes_run.work_dir
     assert f'UNet2DConditionModel.from_pretrained("{work_dir / "unet"}")' in end
     assert str(work_dir / "samples" / "step_6.png") in end
     assert str(work_dir / "results.json") in end
+    assert str(work_dir / "report.html") in end
     assert re.search(r"teacher: accuracy [\d.]+", end)
     assert re.search(r"untrained student: accuracy [\d.]+", end)
     assert re.search(r"student after 6 steps: accuracy [\d.]+", end)
@@ -97,5 +102,6 @@ def test_a_run_without_a_teacher_keeps_none(tiny_sdxl, tmp_path):
     found = results(ended)
     assert set(found["losses"]) == {"loss", "loss_task"}
     assert found["student"]["feature_pairs"] == []
+    assert "teacher" not in found["sampling"]
     assert [(record["model"], record["step"]) for record in found["validation"]] == [("student", 0), ("student", 2)]
     assert {path.name for path in (ended.work_dir / "samples").iterdir()} == {"step_1.png", "step_2.png"}

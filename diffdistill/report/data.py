@@ -1,0 +1,148 @@
+"""A run's folder as a plain structure."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diffdistill.errors import InputError
+from diffdistill.report.history import Curve, extend, join, read_scalars
+from diffdistill.report.record import read_record
+
+TIMESTAMP = re.compile(r"\d{8}_\d{6}")
+STAGE = re.compile(r"stage_(\d+)_(.+)")
+
+
+@dataclass
+class Grid:
+    """A sample grid. `step` counts over all stages of a run, `label` is what a reader calls it."""
+
+    step: int
+    label: str
+    path: Path
+
+
+@dataclass
+class Run:
+    """What a folder says of its run; what it does not say is empty.
+
+    Of a run in stages `stages` holds the runs of its stages, and curves, records and grids count their steps through.
+    """
+
+    folder: Path
+    name: str
+    record: dict = field(default_factory=dict)
+    results: dict = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
+    validation: list[dict] = field(default_factory=list)
+    grids: list[Grid] = field(default_factory=list)
+    config: str = ""
+    stages: list["Run"] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """Steps done so far."""
+        if self.stages:
+            return sum(stage.steps for stage in self.stages)
+        return max(
+            [self.record.get("step", 0), self.results.get("steps", 0), *(steps[-1] for steps, _ in self.curves.values())]
+        )
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.results) and (not self.record or self.record.get("finished", True))
+
+    @property
+    def boundaries(self) -> list[tuple[int, str]]:
+        """First step and title of every stage."""
+        first, found = 0, []
+        for stage in self.stages:
+            found.append((first, stage.name))
+            first += stage.steps
+        return found
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read a run, or a run in stages. Raises InputError if nothing in `folder` is from a run."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; give the folder of a run, e.g. work_dirs/small_sd_xl_shapes")
+    stages = sorted((int(STAGE.fullmatch(path.name)[1]), path) for path in folder.iterdir() if STAGE.fullmatch(path.name))
+    runs = [read_one(path) for _, path in stages if path.is_dir()]
+    runs = [run for run in runs if run.record or run.results or run.curves]
+    run = combine(read_one(folder), runs) if runs else read_one(folder)
+    if not (run.record or run.results or run.curves):
+        raise InputError(f"{folder} is no run's folder: it has no report.json, no results.json and no <timestamp>/vis_data")
+    return run
+
+
+def read_one(folder: Path) -> Run:
+    record = read_record(folder)
+    # What stands there while a run trains is from the one before it in this folder.
+    results = read_json(folder / "results.json") if record.get("finished", True) else {}
+    starts = [start["folder"] for start in record.get("starts", [])]
+    found = sorted(path.name for path in folder.iterdir() if TIMESTAMP.fullmatch(path.name))
+    # A run that is started afresh finds the logs and grids of the one before it in its folder.
+    folders = [folder / name / "vis_data" for name in found if not starts or name in starts]
+    logged: dict[str, Curve] = {}
+    for scalars in (path / "scalars.json" for path in folders):
+        logged = join(logged, read_scalars(scalars)) if scalars.exists() else logged
+    configs = [path / "config.py" for path in folders] or sorted(folder.glob("*.py"))
+    run = Run(
+        folder=folder,
+        name=record.get("name") or results.get("config") or folder.absolute().name,
+        record=record,
+        results=results,
+        curves=extend(record.get("history", {}), logged),
+        validation=results.get("validation") or record.get("validation", []),
+        config=configs[-1].read_text(encoding="utf-8") if configs and configs[-1].exists() else "",
+    )
+    began = record["starts"][0]["began"] if starts else 0
+    run.grids = [grid for grid in find_grids(folder) if grid.step <= run.steps and grid.path.stat().st_mtime >= began]
+    return run
+
+
+def combine(run: Run, stages: list[Run]) -> Run:
+    """`run` with the curves of its stages one behind the other; teacher, student and sizes are those of the last stage.
+
+    The teacher's scores are the last teacher's, too, and the untrained student is that of the first stage.
+    """
+    run.curves, run.validation, run.grids, first = {}, [], [], 0
+    for number, stage in enumerate(stages, 1):
+        title = STAGE.fullmatch(stage.folder.name)[2]
+        stage.name = f"stage {number}: {title}"
+        for name, (steps, values) in stage.curves.items():
+            joined = run.curves.setdefault(name, [[], []])
+            joined[0] += [first + step for step in steps]
+            joined[1] += values
+        for record in stage.validation:
+            if record["model"] != "teacher" or stage is stages[-1]:
+                run.validation.append({**record, "step": first + record["step"]})
+        run.grids += [Grid(first + grid.step, f"{stage.name}, {grid.label}", grid.path) for grid in stage.grids]
+        first += stage.steps
+    last = stages[-1]
+    run.record = last.record | dict(name=run.results.get("config") or run.folder.absolute().name)
+    run.name = run.record["name"]
+    run.record["starts"] = [start for stage in stages for start in stage.record.get("starts", [])]
+    for key in ("not_finite", "skipped_samples"):
+        run.record[key] = add(*(stage.record.get(key) for stage in stages))
+    run.config = run.config or last.config
+    run.stages = stages
+    return run
+
+
+def add(*counts):
+    """The sum of numbers, or of dicts of them; what is not known does not count."""
+    known = [count for count in counts if count is not None]
+    if known and isinstance(known[0], dict):
+        return {name: add(*(count.get(name) for count in known)) for name in known[0]}
+    return sum(known) if known else None
+
+
+def find_grids(folder: Path) -> list[Grid]:
+    steps = sorted(int(path.stem.removeprefix("step_")) for path in folder.glob("samples/step_*.png"))
+    return [Grid(step, f"step {step:,}", folder / "samples" / f"step_{step}.png") for step in steps]
+
+
+def read_json(file: Path) -> dict:
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

@@ -1,0 +1,75 @@
+"""The denoiser as a picture: its stages as columns that go down and up again, one mark a layer."""
+
+from collections.abc import Mapping
+
+from markupsafe import Markup, escape
+
+MARK, GAP, BETWEEN, DROP, PADDING = 9, 4, 12, 40, 8
+HEADING = 34
+
+
+def columns_of(layers: Mapping[str, bool]) -> list[list[tuple[str, bool]]]:
+    """The layers of a stage, in the order in which they run: every ResNet begins a column, and transformer layers follow."""
+    columns: list[list[tuple[str, bool]]] = []
+    for name, kept in layers.items():
+        if ".resnets." in name or not columns:
+            columns.append([])
+        columns[-1].append((name, kept))
+    return columns
+
+
+def depths(blocks: list[str]) -> dict[str, int]:
+    """How deep each stage lies: deeper with every stage on the way down, and back on the way up."""
+    down = [block for block in blocks if block.startswith("down")]
+    up = [block for block in blocks if block.startswith("up")]
+    found = {block: level for level, block in enumerate(down)}
+    found |= {block: len(up) - 1 - level for level, block in enumerate(up)}
+    return found | {block: len(down) for block in blocks if block not in found}
+
+
+def network_picture(kept: Mapping[str, Mapping[str, bool]]) -> Markup:
+    """SVG of `kept` (stage -> layer -> whether the student has it): filled marks are kept, hollow ones dropped."""
+    stages = {block: columns_of(layers) for block, layers in kept.items()}
+    level = depths(list(stages))
+    step = MARK + GAP
+    x, boxes = 1.0, {}
+    for block, columns in stages.items():
+        wide = max(len(columns) * step - GAP + 2 * PADDING, 44)
+        tall = max(map(len, columns), default=0) * step - GAP + 2 * PADDING
+        boxes[block] = (x, HEADING + level[block] * DROP, wide, tall)
+        x += wide + BETWEEN
+    width = x - BETWEEN + 1
+    height = max(top + tall for _, top, _, tall in boxes.values()) + 2
+
+    parts = []
+    for block, (left, top, wide, _) in boxes.items():  # skip connections join stages of one depth
+        partner = f"up_blocks.{len([b for b in boxes if b.startswith('up')]) - 1 - level[block]}"
+        if block.startswith("down") and partner in boxes:
+            line = f'x1="{left + wide:.1f}" x2="{boxes[partner][0]:.1f}" y1="{top + 6}" y2="{boxes[partner][1] + 6}"'
+            parts.append(f'<line class="skip" {line}/>')
+    for block, columns in stages.items():
+        left, top, wide, tall = boxes[block]
+        layers = [kept for column in columns for _, kept in column]
+        name = block.replace("_blocks.", " ").replace("_block", "")
+        parts.append(f'<rect class="stage" x="{left:.1f}" y="{top}" width="{wide:.1f}" height="{tall}" rx="6"/>')
+        parts.append(f'<text class="name" x="{left + wide / 2:.1f}" y="{top - 17}">{escape(name)}</text>')
+        parts.append(f'<text class="share" x="{left + wide / 2:.1f}" y="{top - 5}">{sum(layers)}/{len(layers)}</text>')
+        inner = left + (wide - (len(columns) * step - GAP)) / 2
+        for i, column in enumerate(columns):
+            for j, (layer, is_kept) in enumerate(column):
+                parts.append(mark(layer, is_kept, inner + i * step, top + PADDING + j * step))
+    label = f"{sum(sum(layers.values()) for layers in kept.values())} layers kept of {sum(map(len, kept.values()))}"
+    return Markup(
+        f'<svg class="network" viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{2 * width:.0f}px" role="img"'
+        f' aria-label="{label}">{"".join(parts)}</svg>'
+    )
+
+
+def mark(layer: str, kept: bool, left: float, top: float) -> str:
+    """A circle for a ResNet, a square for a transformer layer."""
+    title = f"<title>{escape(layer)}: {'kept' if kept else 'dropped'}</title>"
+    style, half = "kept" if kept else "dropped", MARK / 2
+    if ".resnets." in layer:
+        return f'<circle class="{style}" cx="{left + half:.1f}" cy="{top + half:.1f}" r="{half - 0.5}">{title}</circle>'
+    corner, side = f'x="{left + 0.5:.1f}" y="{top + 0.5:.1f}"', MARK - 1
+    return f'<rect class="{style}" {corner} width="{side}" height="{side}">{title}</rect>'

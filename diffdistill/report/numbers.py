@@ -1,0 +1,86 @@
+"""How the page writes numbers, and what it calls the metrics."""
+
+import math
+
+# Name in a validation record -> what it measures and its unit. Another metric is shown by its own name.
+METRICS = {
+    "accuracy": ("caption accuracy", "%"),
+    "seen": ("accuracy, captions as in training", "%"),
+    "held_out": ("accuracy, held-out captions", "%"),
+    "shape": ("shapes right", "%"),
+    "colour": ("colours right", "%"),
+    "background": ("backgrounds right", "%"),
+    "size": ("sizes right", "%"),
+    "position": ("positions right", "%"),
+}
+SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
+NOT_METRICS = ("model", "step", "n")
+
+
+def metric_names(records: list[dict]) -> list[str]:
+    """The metrics of validation records, the main one first."""
+    names = {name: None for record in records for name in record if name not in NOT_METRICS}
+    return [name for name in names if any(isinstance(record.get(name), (int, float)) for record in records)]
+
+
+def title_of(metric: str) -> str:
+    return METRICS.get(metric, (metric.replace("_", " "), ""))[0]
+
+
+def unit_of(metric: str) -> str:
+    return METRICS.get(metric, ("", ""))[1]
+
+
+def with_unit(value: float | None, unit: str) -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.1f}{SPACE}%" if unit == "%" else f"{value:.4g}{SPACE}{unit}".strip()
+
+
+def count(value: float) -> str:
+    """1,331,334,404 -> 1.33 B"""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{SPACE}{letter}"
+    return f"{value:,.0f}"
+
+
+def operations(gmacs: float) -> str:
+    """GMACs, or MMACs of a small model."""
+    if gmacs < 1:
+        return f"{1000 * gmacs:.3g}{SPACE}MMACs"
+    return f"{gmacs:,.0f}{SPACE}GMACs" if gmacs >= 100 else f"{gmacs:.3g}{SPACE}GMACs"
+
+
+def percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.0f}{SPACE}%" if whole else "–"
+
+
+def seconds(value: float | None) -> str:
+    """A cost in seconds, in ms where it is small; nothing where it is not known."""
+    if value is None:
+        return ""
+    return f"{1000 * value:.3g}{SPACE}ms" if value < 1 else f"{value:.3g}{SPACE}s"
+
+
+def duration(value: float) -> str:
+    """24 s, 3 min 20 s, 5 h 12 min."""
+    if value < 60:
+        return f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def tick(value: float) -> str:
+    """A label of an axis."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 10_000:
+        return f"{value / 1000:g}k" if size < 1e6 else f"{value / 1e6:g}M"
+    if size < 0.01:
+        digits, power = f"{value:.1e}".split("e")
+        return f"{float(digits):g}e{int(power)}"
+    return f"{value:.6g}"

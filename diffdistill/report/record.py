@@ -1,0 +1,123 @@
+"""`report.json`: what the running process knows and no other file of a run says."""
+
+import functools
+import json
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import diffusers
+import mmengine
+import numpy as np
+import torch
+import transformers
+
+import diffdistill
+from diffdistill.device import device_name
+from diffdistill.report.history import thin_curve
+from diffdistill.save import write_text_whole
+from diffdistill.student import LayerMap, build_on_meta
+
+FILE = "report.json"
+POINTS = 400  # of a curve, about one for each pixel of its chart
+
+
+def start_of(runner) -> dict:
+    """Who started what, where and on which code; a resumed run has several."""
+    packages = (torch, mmengine, diffusers, transformers)
+    return dict(
+        folder=runner.timestamp,
+        time=time.strftime("%Y-%m-%d %H:%M"),
+        began=int(time.time()),
+        command=shlex.join(["python", *sys.argv]),
+        git=git_state(Path.cwd()),
+        device=device_name(),
+        processes=runner.world_size,
+        versions=dict(
+            diffdistill=diffdistill.__version__,
+            python=platform.python_version(),
+            **{package.__name__: package.__version__ for package in packages},
+        ),
+    )
+
+
+def git_state(folder: Path) -> dict | None:
+    """The commit that is checked out in `folder`, and whether tracked files differ from it; None where it is no checkout."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True, timeout=10).stdout
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return dict(commit=commit.strip(), dirty=bool(changes.strip()))
+
+
+def network(distiller) -> dict:
+    """Sizes and GMACs of teacher and student, and which layers the student keeps, as in `summary.summarize`."""
+    configs = [json.dumps(dict(config)) for config in (distiller.family.denoiser_config, distiller.student.config)]
+    figures = _network(distiller.family.denoiser_class, *configs, json.dumps(distiller.layers.kept))
+    teacher = distiller.family.denoiser or distiller.family.checkpoint
+    return dict(family=type(distiller.family).__name__, checkpoint=teacher.name, **figures)
+
+
+@functools.cache  # counting the operations of a large model takes seconds
+def _network(denoiser_class: type, teacher_config: str, student_config: str, kept: str) -> dict:
+    from diffdistill.summary import layer_map, measure  # which imports the hooks, and they this file
+
+    teacher, student = (build_on_meta(denoiser_class, json.loads(text)).eval() for text in (teacher_config, student_config))
+    return dict(
+        teacher=measure(teacher)[0],
+        student=measure(student)[0],
+        kept=layer_map(teacher, LayerMap(json.loads(kept))),
+    )
+
+
+def histories(log_scalars: Mapping, step: int) -> dict[str, list]:
+    """Every training scalar that has one value a step, as a thinned curve; the others stand in `scalars.json`."""
+    found = {}
+    for name, history in log_scalars.items():
+        values = np.asarray(history.data[0], dtype=float)
+        if name.startswith("train/") and 0 < len(values) == step:
+            found[name.removeprefix("train/")] = thin_curve(range(1, step + 1), values, POINTS)
+    return found
+
+
+def not_finite(log_scalars: Mapping, name: str) -> int | None:
+    """At how many steps the scalar `name` was infinite or no number; None where it is not logged."""
+    if f"train/{name}" not in log_scalars:
+        return None
+    return int((~np.isfinite(np.asarray(log_scalars[f"train/{name}"].data[0], dtype=float))).sum())
+
+
+def progress_of(runner, step: int, finished: bool) -> dict:
+    """How far a run is and what it has logged so far."""
+    hub, loader = runner.message_hub, runner.train_dataloader
+    return dict(
+        name=runner.experiment_name.removesuffix(f"_{runner.timestamp}"),
+        step=step,
+        max_steps=runner.max_iters,
+        finished=finished,
+        updated=time.strftime("%Y-%m-%d %H:%M"),
+        seed=runner.seed,
+        batch_size=loader.batch_size * runner.world_size,
+        not_finite={name: not_finite(hub.log_scalars, name) for name in ("loss", "grad_norm")},
+        skipped_samples=hub.get_info("skipped_samples", 0),
+        validation=hub.get_info("records", []),
+        sampling=hub.get_info("sampling"),
+        history=histories(hub.log_scalars, step),
+    )
+
+
+def read_record(run: Path) -> dict:
+    """The record in the folder `run`; empty where there is none."""
+    file = run / FILE
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def write_record(run: Path, record: Mapping) -> None:
+    write_text_whole(run / FILE, json.dumps(record) + "\n")
