@@ -52,12 +52,12 @@ def random_pipeline(
     """
     index = checkpoint.read_json("model_index.json")
     pipeline_class = getattr(diffusers, index["_class_name"])
-    parts: dict[str, object] = dict(denoiser or {})
+    parts: dict[str, object] = dict.fromkeys(NOT_NEEDED) | dict(denoiser or {})
     for name, entry in index.items():
         if name in parts or not isinstance(entry, list):
             continue
         library, class_name = entry
-        if name in NOT_NEEDED or class_name is None:
+        if class_name is None:
             parts[name] = None
         elif name == "scheduler":
             config = checkpoint.read_json("scheduler/scheduler_config.json")

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,20 +35,20 @@ class Candidate:
     denoiser: nn.Module
     pipeline: diffusers.DiffusionPipeline | None
     weights: str  # "checkpoint" or "random"
-
-    @property
-    def latent_pixels(self) -> int:
-        """Pixels of a picture's side to one of the latents'."""
-        return LATENT_PIXELS if self.pipeline is None else self.pipeline.vae_scale_factor
+    latent_pixels: int = LATENT_PIXELS  # of a picture's side, to one of the latents'
 
 
 @dataclass(frozen=True)
 class Loader:
-    """Loads candidates in `dtype` to `device`; with `random_weights`, config files are all that is read."""
+    """Loads candidates in `dtype` to `device`; with `random_weights`, config files are all that is read.
+
+    With `pipelines=False` the denoisers stay alone, to save the memory of VAEs and text encoders.
+    """
 
     dtype: torch.dtype
     device: str
     random_weights: bool = False
+    pipelines: bool = True
 
     def load(self, source: str) -> Candidate:
         """`source` is the folder of a pipeline or denoiser, a packaged pipeline, a hub name, or `CONFIG[:teacher]`.
@@ -76,8 +76,7 @@ class Loader:
         path = Path(folder).resolve()
         name = path.parent.name if path.name in PLACES else path.name
         if self.random_weights:
-            denoiser = random_model("diffusers", class_name, config, self.dtype, self.device)
-            return Candidate(name, denoiser, None, "random")
+            return Candidate(name, self.random("diffusers", class_name, config), None, "random")
         checkpoint.check_components([""])
         return Candidate(name, self.read(getattr(diffusers, class_name), checkpoint), None, "checkpoint")
 
@@ -85,7 +84,13 @@ class Loader:
         name = source.removeprefix(PACKAGED).rstrip("/").rsplit("/", 1)[-1]
         if self.random_weights:
             with planning():
-                pipeline = random_pipeline(Checkpoint(source, "source"), self.dtype, self.device)
+                checkpoint = Checkpoint(source, "source")
+                index, pixels = checkpoint.read_json("model_index.json"), latent_pixels(checkpoint)
+                place = next((place for place in PLACES if place in index), None)
+                if place is None:
+                    raise InputError(f"source={source}: a {index['_class_name']}, which has no {' or '.join(PLACES)}")
+                denoiser = self.random(*index[place], checkpoint.read_json(f"{place}/config.json"))
+                return Candidate(name, denoiser, self.surround(checkpoint, place, denoiser), "random", pixels)
         else:
             load = diffusers.DiffusionPipeline.from_pretrained
             try:
@@ -96,7 +101,8 @@ class Loader:
         denoiser = next((getattr(pipeline, place) for place in PLACES if hasattr(pipeline, place)), None)
         rules_of(type(denoiser))
         denoiser.requires_grad_(False)
-        return Candidate(name, denoiser, pipeline, "random" if self.random_weights else "checkpoint")
+        pixels = pipeline.vae_scale_factor
+        return Candidate(name, denoiser, pipeline if self.pipelines else None, "checkpoint", pixels)
 
     def load_config(self, source: str) -> Candidate:
         config, is_teacher = load_config(source.removesuffix(TEACHER)), source.endswith(TEACHER)
@@ -110,15 +116,24 @@ class Loader:
                 denoiser = self.read(family.denoiser_class, *on_disk)
             else:
                 shape = family.denoiser_config if is_teacher else plan.config
-                denoiser = random_model("diffusers", family.denoiser_class.__name__, shape, self.dtype, self.device)
-            if family.checkpoint.is_folder and not self.random_weights:
+                denoiser = self.random("diffusers", family.denoiser_class.__name__, shape)
+            if family.checkpoint.is_folder and not self.random_weights and self.pipelines:
                 pipeline = family.assemble(family.load(self.dtype), denoiser).to(self.device)
             else:
-                parts = {family.denoiser_name: denoiser}
-                pipeline = random_pipeline(family.checkpoint, self.dtype, self.device, parts, family.vae or None)
+                pipeline = self.surround(family.checkpoint, family.denoiser_name, denoiser, family.vae)
+            pixels = latent_pixels(family.checkpoint)
         teacher = str(config.model.teacher.get("denoiser") or family.checkpoint.name)
-        name = Path(teacher.removeprefix(PACKAGED)).name if is_teacher else Path(config.filename).stem
-        return Candidate(name, denoiser, pipeline, "checkpoint" if on_disk else "random")
+        name = Path(teacher.removeprefix(PACKAGED)).name if is_teacher else Path(config.filename).stem.split("_distill")[0]
+        return Candidate(name, denoiser, pipeline, "checkpoint" if on_disk else "random", pixels)
+
+    def random(self, library: str, class_name: str, config: Mapping) -> nn.Module:
+        return random_model(library, class_name, config, self.dtype, self.device)
+
+    def surround(
+        self, checkpoint: Checkpoint, place: str, denoiser: nn.Module, vae: Checkpoint | None = None
+    ) -> diffusers.DiffusionPipeline | None:
+        """A pipeline with random weights around `denoiser`, where pipelines are wanted."""
+        return random_pipeline(checkpoint, self.dtype, self.device, {place: denoiser}, vae) if self.pipelines else None
 
     def on_disk(self, config: Config, plan: StudentPlan, is_teacher: bool) -> tuple[Checkpoint, str] | None:
         """Where the weights of a config's denoiser are: the checkpoint and its subfolder."""
@@ -138,6 +153,11 @@ class Loader:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
             return checkpoint.load(load, torch_dtype=self.dtype, **options)
+
+
+def latent_pixels(checkpoint: Checkpoint) -> int:
+    """Pixels of a picture's side to one of the latents': the VAE halves a picture between its stages."""
+    return 2 ** (len(checkpoint.read_json("vae/config.json")["block_out_channels"]) - 1)
 
 
 def plan_of(config: Config) -> StudentPlan | None:

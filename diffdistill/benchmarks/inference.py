@@ -196,7 +196,8 @@ def choose_protocol(
 
 def benchmark_inference(sources: Sequence[str], protocol: Protocol, random_weights: bool = False) -> dict:
     """Load `sources` and measure them; gives the rows, the protocol and the machine."""
-    candidates = load_all(Loader(DTYPES[protocol.dtype], protocol.device, random_weights), sources)
+    loader = Loader(DTYPES[protocol.dtype], protocol.device, random_weights, pipelines="pipeline" in protocol.parts)
+    candidates = load_all(loader, sources)
     for candidate in candidates:
         latent_size(candidate, protocol.resolution)
     rows = measure_inference(candidates, protocol)
