@@ -33,6 +33,11 @@ def find_config(name: str) -> Path:
     raise InputError(f"config {name!r} is neither a file nor one of the project's configs; the nearest: {', '.join(near)}")
 
 
+def short_name(file: str) -> str:
+    """What a config's student is called in tables and grids: its base name, without the teacher and the data."""
+    return Path(file).stem.split("_distill")[0]
+
+
 def load_config(name: str, options: dict | None = None, work_dir: str | None = None) -> Config:
     """The config `name` with `options` (dotted key -> value) merged in; `work_dir` defaults to `work_dirs/<config>`."""
     path = find_config(name)

@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-from diffdistill.config import load_config
+from diffdistill.config import load_config, short_name
 from diffdistill.distiller import DTYPES
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
 from diffdistill.grid import picture_grid
-from diffdistill.run import exported_student, load_distiller
+from diffdistill.run import exported_student, load_distiller, use_checkpoint
 from diffdistill.stages import last_stage
 from diffdistill.summary import count
 
@@ -67,9 +67,8 @@ def is_pipeline(source: str) -> bool:
 
 
 def pipeline_sampler(source: str, options: Mapping, dtype: str) -> Sampler:
-    checkpoint = Checkpoint(source, "source")
-    checkpoint.read_json("model_index.json")
-    pipeline = checkpoint.load(diffusers.DiffusionPipeline.from_pretrained).to(get_device(), DTYPES[dtype])
+    load = diffusers.DiffusionPipeline.from_pretrained
+    pipeline = Checkpoint(source, "source").load(load).to(get_device(), DTYPES[dtype])
     pipeline.set_progress_bar_config(disable=True)
 
     def draw(prompt: str, seed: int) -> np.ndarray:
@@ -134,8 +133,8 @@ def samplers(
         if config is None:
             found = [pipeline_sampler(source, options, dtype)]
         else:
-            stem, chosen = Path(config.filename).stem, split_source(source)[1]
-            student = "student" if len(sources) == 1 else f"{stem}_{Path(chosen).stem}" if chosen else stem
+            stem = short_name(config.filename)
+            student = "student" if len(sources) == 1 else "_".join([stem, *checkpoint_name(split_source(source)[1])])
             known = dict(config.model.teacher, sampling=config.model.get("sampling"), dtype=config.model.get("dtype"))
             teacher = None if known in teachers else f"{stem}_teacher" if teachers else "teacher"
             teachers.append(known)
@@ -148,14 +147,25 @@ def samplers(
 
 
 def read_source(source: str, checkpoint: str | None, overrides: dict) -> tuple[Config | None, str | None]:
-    """Config and checkpoint of a source, read before anything is loaded; (None, None) for a pipeline."""
+    """Config and checkpoint of a source, checked before anything is loaded; (None, None) for a pipeline."""
     if is_pipeline(source):
+        Checkpoint(source, "source").read_json("model_index.json")
         return None, None
     name, own = split_source(source)
     config = last_stage(load_config(name, overrides))
     if "teacher" not in config.model:
         raise InputError(f"{name}: a {config.model.type} has neither teacher nor student to sample from")
-    return config, own or checkpoint or exported_student(config)
+    weights = own or checkpoint or exported_student(config)
+    use_checkpoint(config, weights)
+    return config, weights
+
+
+def checkpoint_name(checkpoint: str | None) -> list[str]:
+    """The name of a checkpoint's file, or of the folder that holds a `unet/`, as a list of one; of None, of none."""
+    if checkpoint is None:
+        return []
+    path = Path(checkpoint).resolve()
+    return [path.parent.name if path.name in ("unet", "transformer") else path.stem]
 
 
 def unused(name: str, taken: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of teachers, students and whole pipelines for the same prompts, from the same initial noise, and a grid of all."""
+"""Pictures of teachers, students and pipelines for the same prompts, from the same initial noise, and a grid of all."""
 
 import argparse
 

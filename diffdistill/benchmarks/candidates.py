@@ -12,7 +12,7 @@ from mmengine.config import Config
 from torch import nn
 
 from diffdistill.check import check_model
-from diffdistill.config import load_config
+from diffdistill.config import load_config, short_name
 from diffdistill.denoisers import RULES, rules_of
 from diffdistill.distiller import StudentPlan
 from diffdistill.errors import InputError
@@ -123,7 +123,7 @@ class Loader:
                 pipeline = self.surround(family.checkpoint, family.denoiser_name, denoiser, family.vae)
             pixels = latent_pixels(family.checkpoint)
         teacher = str(config.model.teacher.get("denoiser") or family.checkpoint.name)
-        name = Path(teacher.removeprefix(PACKAGED)).name if is_teacher else Path(config.filename).stem.split("_distill")[0]
+        name = Path(teacher.removeprefix(PACKAGED)).name if is_teacher else short_name(config.filename)
         return Candidate(name, denoiser, pipeline, "checkpoint" if on_disk else "random", pixels)
 
     def random(self, library: str, class_name: str, config: Mapping) -> nn.Module:
