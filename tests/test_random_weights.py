@@ -34,7 +34,7 @@ def config(tiny_sdxl):
 def test_weights_are_made_once_and_in_their_dtype(config, dtype):
     with Allocations() as made:
         model = random_model("diffusers", "UNet2DConditionModel", config, dtype, "cpu")
-    weights = [parameter for parameter in model.parameters()]
+    weights = list(model.parameters())
     assert {weight.dtype for weight in weights} == {dtype}
     assert sum(made.sizes) == 2 * sum(weight.numel() for weight in weights)
     assert torch.get_default_dtype() == torch.float32

@@ -23,7 +23,7 @@ def read(folder) -> dict[str, np.ndarray]:
 
 
 def test_sources_side_by_side(shapes_run, tiny_sdxl, tiny_sd, tmp_path):
-    """The teacher once, the student of the run at three points, and a pipeline; names and columns do not depend on the rest."""
+    """The teacher once, three checkpoints of the student, and a pipeline; alone, each gives the same pictures."""
     run = shapes_run.work_dir
     config = runs.SHAPES.removesuffix(".py")
     sources = [f"{config}={run / 'unet'}", f"{config}={run / 'iter_3.pth'}", f"{config}={run / 'iter_6.pth'}", tiny_sd]
@@ -126,7 +126,7 @@ def test_mistakes_are_found_before_anything_is_drawn(tiny_sd, tmp_path, argument
 
 
 @pytest.mark.parametrize(
-    "source", ["small_sd_xl_shapes=", "no_such_config", "small_sd_xl_shapes=none.pth", "diffdistill::no"]
+    "source", ["small_sd_xl_shapes=", "no_such_config", "small_sd_xl_shapes=none.pth", "diffdistill::x"]
 )
 def test_a_bad_source_is_found_before_the_first_is_loaded(tiny_sd, source):
     with pytest.raises(InputError):

@@ -157,7 +157,7 @@ def leave_out_the_rest(config: Config, folder: str) -> None:
     config.custom_hooks = []
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
     config.optim_wrapper.accumulative_counts = 1
-    config.log_level, config.work_dir = "WARNING", folder
+    config.log_level, config.work_dir = "ERROR", folder
 
 
 def use_random_weights(config: Config, folder: Path) -> None:

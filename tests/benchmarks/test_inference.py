@@ -26,7 +26,7 @@ from diffdistill.benchmarks.published import PRESETS
 from diffdistill.benchmarks.variants import Variant
 from diffdistill.errors import InputError
 
-SDXL, SD_14 = "stabilityai/stable-diffusion-xl-base-1.0", "CompVis/stable-diffusion-v1-4"
+SD_14 = "CompVis/stable-diffusion-v1-4"
 SHAPES = "diffdistill::sdxl_shapes"
 META = Loader(torch.float16, "meta", random_weights=True, pipelines=False)
 LOADER = Loader(torch.float32, "cpu")
@@ -40,28 +40,25 @@ def protocol(**options) -> Protocol:
     ("source", "parameters", "gmacs", "without_attention"),
     [
         (SD_14, 859_520_964, 402, 339),
-        ("bk_sdm_base_distill_from_sd_14_laion_212k", 579_384_964, 262, 224),
-        ("bk_sdm_small_distill_from_sd_14_laion_212k", 482_346_884, 255, 218),
         ("sd_tiny_distill_from_realistic_vision_4_laion_art", 323_384_964, 243, 205),
-        ("ssd_1b_distill_from_sdxl_pokemon_blip.py:teacher", 2_567_463_684, 3381, 2989),
         ("ssd_1b_distill_from_sdxl_pokemon_blip.py", 1_331_334_404, 2104, 1854),
         ("vega_progressive_from_sdxl_pokemon_blip", 745_225_604, 1411, 1273),
     ],
 )
 def test_figures_of_published_models(source, parameters, gmacs, without_attention):
-    """At their native resolution, by name alone: a hub name, a config's student or teacher, the last of several stages."""
+    """At their native resolution, by name alone: a hub name, a config's student, the last of several stages."""
     found = describe(Entry(META.load(source), Variant("eager")), protocol())
     assert found["parameters"] == parameters
     assert (round(found["gmacs"]), round(found["gmacs_without_attention"])) == (gmacs, without_attention)
-    assert found["resolution"] == (512 if parameters < 900_000_000 and gmacs < 500 else 1024)
+    assert found["resolution"] == (512 if gmacs < 500 else 1024)
 
 
 def test_gmacs_follow_the_resolution():
-    """Convolutions and linear layers cost in proportion to the area; attention more than that."""
-    candidate = META.load(SDXL)
-    full, half = (describe(Entry(candidate, Variant("eager")), protocol(resolution=size)) for size in (1024, 512))
-    assert half["gmacs_without_attention"] == pytest.approx(full["gmacs_without_attention"] / 4, rel=0.01)
-    assert half["gmacs"] < full["gmacs"] / 4
+    """Most layers cost in proportion to the area, attention more than that, and what reads only the text the same."""
+    candidate = META.load(SD_14)
+    full, half = (describe(Entry(candidate, Variant("eager")), protocol(resolution=size)) for size in (512, 256))
+    assert 0.25 < half["gmacs_without_attention"] / full["gmacs_without_attention"] < 0.26
+    assert half["gmacs"] / full["gmacs"] < 0.23
 
 
 def test_every_kind_of_source(tiny_sdxl, tmp_path, monkeypatch):
