@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import runs
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from diffdistill.errors import InputError
@@ -44,23 +45,22 @@ def test_sources_side_by_side(shapes_run, tiny_sdxl, tiny_sd, tmp_path):
 
 
 def first_inputs(found, monkeypatch) -> dict[str, list[torch.Tensor]]:
-    """Sampler -> for every picture what the denoiser saw first, divided by its length: its noise but for a factor."""
-    from diffusers import UNet2DConditionModel
-
-    seen: dict[str, list[torch.Tensor]] = {}
+    """Sampler -> for two seeds what the denoiser saw first, divided by its length: the noise but for a factor."""
+    calls: list[torch.Tensor] = []
     forward = UNet2DConditionModel.forward
 
     def spy(self, sample, *args, **kwargs):
-        latents = sample[0].float()
-        seen[current].append(latents / latents.norm())
+        calls.append(sample[0].float())
         return forward(self, sample, *args, **kwargs)
 
-    monkeypatch.setattr(UNet2DConditionModel, "forward", spy)
-    for sampler in found:
-        current = sampler.name
-        seen[current] = []
-        for seed in (5, 6):
-            sampler.draw(PROMPTS[0], seed)
+    seen: dict[str, list[torch.Tensor]] = {}
+    with monkeypatch.context() as patched:
+        patched.setattr(UNet2DConditionModel, "forward", spy)
+        for sampler in found:
+            for seed in (5, 6):
+                calls.clear()
+                sampler.draw(PROMPTS[0], seed)
+                seen.setdefault(sampler.name, []).append(calls[0] / calls[0].norm())
     return seen
 
 
