@@ -97,13 +97,14 @@ def config_samplers(config: Config, checkpoint: str, options: Mapping, student: 
     """The student of `config` under the name `student`; before it its teacher where that has a name, and a loss needs it."""
     distiller = load_distiller(config, checkpoint)
     distiller.sampling.update(options)
-    steps = steps_of(distiller.family.pipeline_class, distiller.sampling)
+    distiller.method.sampling = {**distiller.method.sampling, **options}  # what is asked for goes before the method's own
 
     def sampler(name: str, denoiser: nn.Module, of_teacher: bool) -> Sampler:
         def draw(prompt: str, seed: int) -> np.ndarray:
             return distiller.sample([prompt], [seed], teacher=of_teacher)[0]
 
-        return Sampler(name, draw, count(denoiser), steps)
+        arguments = distiller.scheduler(of_teacher)[1]
+        return Sampler(name, draw, count(denoiser), steps_of(distiller.family.pipeline_class, arguments))
 
     found = [sampler(student, distiller.student, False)]
     if teacher and distiller.teacher is not None:

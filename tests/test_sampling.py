@@ -7,6 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
+from diffdistill.config import load_config
 from diffdistill.errors import InputError
 from diffdistill.sampling import Row, all_prompts, draw_rows, samplers
 
@@ -74,6 +75,16 @@ def test_all_sources_start_from_the_same_noise(shapes_run, tiny_sdxl, tiny_sd, m
     for name in ("small_sd_xl_shapes_" + shapes_run.work_dir.name, "sdxl", "sd"):
         torch.testing.assert_close(seen[name], [expected, other])
     torch.testing.assert_close(half["sd"], [expected, other], rtol=0, atol=1e-3)
+
+
+def test_a_method_for_few_steps_says_how_many_unless_the_user_does(tiny_sdxl):
+    """Of the student alone: its teacher is sampled as the config says."""
+    sources, changes = [f"sdxl_shapes_lcm={tiny_sdxl / 'unet'}"], overrides(tiny_sdxl)
+    own = {sampler.name: sampler.steps for sampler in samplers(sources, {}, overrides=changes)}
+    asked = {sampler.name: sampler.steps for sampler in samplers(sources, dict(num_inference_steps=3), overrides=changes)}
+    assert own["teacher"] == 1
+    assert own["student"] == load_config("sdxl_shapes_lcm").model.method.steps
+    assert asked == dict(teacher=3, student=3)
 
 
 def test_a_row_says_what_it_is():

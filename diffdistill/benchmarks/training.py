@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
 from diffdistill.benchmarks.cost import forward_flops, matmul_ceiling, model_flops
@@ -24,7 +25,7 @@ from diffdistill.registry import MODELS
 from diffdistill.stages import last_stage
 
 PARTS = ("data", "encode", "teacher", "student", "backward", "optimizer", "rest")
-WITHOUT = ("samples", "export", "ema", "checkpoint", "baseline", "results")  # hooks that take no part in a step
+WITHOUT = ("samples", "export", "checkpoint", "baseline")  # hooks that take no part in a step
 
 
 class Stopwatch:
@@ -56,6 +57,9 @@ class TrainingStep:
         runner = Runner.from_cfg(config)
         runner._train_loop = runner.build_train_loop(runner._train_loop)
         self.wrapper = runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook):  # for its memory, and as the target of methods that need one
+                hook.before_run(runner)
         self.distiller, self.batches = distiller_of(runner).train(), runner.train_loop.dataloader_iterator
         self.device = device
         self.batch = self.distiller.data_preprocessor(next(self.batches))
@@ -96,8 +100,9 @@ class TrainingStep:
         """Seconds of the parts of an iteration; "rest" is what none of them is: noise, losses, the log."""
         clock = Stopwatch(self.device)
         watched = [(self.distiller, "encode", "encode"), (self.distiller.student, "forward", "student")]
-        if self.distiller.teacher is not None:
-            watched.append((self.distiller.teacher, "forward", "teacher"))
+        # An average of the student is a teacher too, where a method asks it.
+        teachers = [model for model in (self.distiller.teacher, self.distiller.average) if model is not None]
+        watched += [(model, "forward", "teacher") for model in teachers]
         watched += [(self.wrapper, "backward", "backward"), (self.wrapper, "step", "optimizer")]
         watched += [(self.wrapper, "zero_grad", "optimizer")]
 
@@ -121,7 +126,8 @@ class TrainingStep:
                 name = "student_no_grad"
             counts[name] += len(args[0] if args else kwargs["sample"])
 
-        models = [model for model in (self.distiller.student, self.distiller.teacher) if model is not None]
+        distiller = self.distiller
+        models = [model for model in (distiller.student, distiller.average, distiller.teacher) if model is not None]
         hooks = [model.register_forward_pre_hook(count, with_kwargs=True) for model in models]
         self.iteration()
         for hook in hooks:
@@ -174,13 +180,15 @@ def measure_step(step: TrainingStep, batch_size: int, rounds: int, warmup: int, 
     splits: list[dict[str, float]] = []
     parts = dict(bare=Part(step.bare), step=Part(step.encoded), iteration=Part(lambda: splits.append(step.split())))
     times, _ = interleave(parts, rounds, warmup, device, "training")
+    splits = splits[-rounds:]  # the others were for warm-up
+    times["iteration"] = [sum(split.values()) for split in splits]  # without what the watching itself takes
     peak = peak_memory(step.iteration, device)
     iteration = statistics.median(times["iteration"])
     distiller = step.distiller
     student = forward_flops(distiller.student, step.latents.shape)
     teacher = forward_flops(distiller.teacher, step.latents.shape) if distiller.teacher is not None else 0.0
     flops, ceiling = model_flops(student, teacher, step.samples()), matmul_ceiling(distiller.dtype, device)
-    rows = [dict(part=name, **spread([split[name] for split in splits[-rounds:]])) for name in PARTS]
+    rows = [dict(part=name, **spread([split[name] for split in splits])) for name in PARTS]
     rows += [
         dict(part=name, **spread(times[name]), of_bare=median_ratio(times[name], times["bare"])) for name in reversed(parts)
     ]

@@ -7,6 +7,7 @@ import math
 import pytest
 import runs
 import torch
+from diffusers import UNet2DConditionModel
 from rich.console import Console
 
 from diffdistill.benchmarks import report
@@ -45,8 +46,6 @@ def test_the_parts_of_an_iteration_are_all_of_it(measured):
 
 def test_utilisation_is_useful_work_over_the_ceiling(measured, tiny_sdxl):
     figures = measured[0]
-    from diffusers import UNet2DConditionModel
-
     teacher = UNet2DConditionModel.from_pretrained(tiny_sdxl / "unet")
     step = figures["model_tflop"] * 1e12 / 2  # a picture
     assert forward_flops(teacher, torch.Size([2, 4, 16, 16])) < step < 4 * forward_flops(teacher, torch.Size([2, 4, 16, 16]))
@@ -61,8 +60,6 @@ def test_a_student_costs_three_forwards_and_a_teacher_one():
 
 
 def test_flops_are_those_of_the_pictures_area(tiny_sdxl):
-    from diffusers import UNet2DConditionModel
-
     unet = build_on_meta(UNet2DConditionModel, UNet2DConditionModel.load_config(tiny_sdxl / "unet"))
     square, wide = (forward_flops(unet, torch.Size([1, 4, *size])) for size in ((16, 16), (8, 32)))
     assert square == wide > 0
@@ -96,6 +93,17 @@ def test_statistics():
     assert ninetieth([float(n) for n in range(11)]) == 9
     assert ninetieth([5.0]) == 5
     assert median_ratio([2, 30, 8], [1, 10, 2]) == 3
+
+
+def test_methods_that_ask_more_networks_more_often(tiny_sdxl):
+    """Latent consistency: the student once with a gradient, its average once, the teacher twice, for its guidance."""
+    options = {key.replace("__", "."): value for key, value in runs.shapes(str(tiny_sdxl)).items()}
+    options["default_hooks.samples.prompts"] = ["a red circle"]
+    config = load_config("sdxl_shapes_lcm", options)
+    figures = measure_training(config, rounds=1, warmup=1)
+    teacher = UNet2DConditionModel.from_pretrained(tiny_sdxl / "unet")
+    forward = forward_flops(teacher, torch.Size([2, 4, 16, 16]))
+    assert figures["model_tflop"] * 1e12 == pytest.approx(2 * (3 + 1 + 2) * forward, rel=0.01)
 
 
 @pytest.mark.parametrize("width", [80, 120])
