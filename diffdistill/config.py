@@ -33,6 +33,11 @@ def find_config(name: str) -> Path:
     raise InputError(f"config {name!r} is neither a file nor one of the project's configs; the nearest: {', '.join(near)}")
 
 
+def short_name(file: str) -> str:
+    """What a config's student is called in tables and grids: its base name, without the teacher and the data."""
+    return Path(file).stem.split("_distill")[0]
+
+
 def find_protocol(name: str) -> Path:
     """The evaluation config `name`: a path, or the name of one in the project's `_base_/evaluation`."""
     if Path(name).is_file():

@@ -24,7 +24,7 @@ def picture_grid(
 
     Args:
         rows: pictures or uint8 arrays (height, width, 3), as many in each row as there are captions.
-        row_labels: one for each row, for instance "teacher" and "student".
+        row_labels: one for each row, for instance "teacher" and "student"; further lines of it are shown in grey.
         captions: one for each column.
         title: a line above everything.
         footer: a line below everything, for instance the settings.
@@ -44,7 +44,9 @@ def picture_grid(
     spacing, gap, margin = round(0.5 * size), round(0.7 * size), 2 * size
     line = font.getbbox("A")[3] + spacing  # as Pillow counts it
     headings = [_shorten(_wrap(caption, font, width - gap), font, width - gap) for caption in captions]
-    labels = [_wrap(label, font, width) for label in row_labels]
+    labels = [[part for line in label.split("\n") for part in _wrap(line, font, width)] for label in row_labels]
+    # Under the name, which may itself have been wrapped, the details stand in grey.
+    names = [len(_wrap(label.split("\n")[0], font, width)) for label in row_labels]
     label_width = max(round(font.getlength(text)) for label in labels for text in label) + round(1.2 * size)
 
     left = margin + label_width
@@ -62,8 +64,10 @@ def picture_grid(
         corner = (left + column * (width + gap), first - gap)
         draw.text(corner, "\n".join(heading), INK, font, anchor="ld", spacing=spacing)
     y = first
-    for label, row, height in zip(labels, shown, heights, strict=True):
-        draw.text((margin, y + height // 2), "\n".join(label), INK, font, anchor="lm", spacing=spacing)
+    for label, name, row, height in zip(labels, names, shown, heights, strict=True):
+        text_top = y + (height - line * len(label)) // 2
+        draw.text((margin, text_top), "\n".join(label[:name]), INK, font, spacing=spacing)
+        draw.text((margin, text_top + line * name), "\n".join(label[name:]), GREY, font, spacing=spacing)
         for column, picture in enumerate(row):
             framed = ImageOps.expand(picture, 1, HAIRLINE)  # white pictures need an edge
             paper.paste(framed, (left + column * (width + gap) - 1, y - 1))

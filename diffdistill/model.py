@@ -121,6 +121,7 @@ class DiffusionModel(BaseModel):
     pairs: Sequence[tuple[str, str]] = ()
     noun: str  # what logs and figures call it
     teacher: nn.Module | None = None
+    average: nn.Module | None = None
 
     def __init__(
         self,

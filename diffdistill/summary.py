@@ -28,16 +28,17 @@ def count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def measure(denoiser: nn.Module, layers: Sequence[str] = ()) -> tuple[dict, int]:
+def measure(denoiser: nn.Module, layers: Sequence[str] = (), size: int | None = None) -> tuple[dict, int]:
     """Parameters and GMACs of a denoiser on the meta device, and the number of elements in the features of `layers`.
 
-    One call with batch 1 at its native resolution; MACs are half of torch's FLOP count. The only batched products of two
-    activations are those of attention (queries x keys, weights x values): leaving out `bmm` leaves out just these.
+    One call with batch 1 on square latents `size` wide, by default of its native resolution; MACs are half of torch's FLOP
+    count. The only batched products of two activations are those of attention (queries x keys, weights x values): leaving
+    out `bmm` leaves out just these.
     """
     counter = FlopCounterMode(display=False)
     taps = FeatureTaps(denoiser, layers)
     with torch.device("meta"), torch.no_grad(), counter, taps.record() as features:
-        denoiser(**rules_of(type(denoiser)).inputs(denoiser.config))
+        denoiser(**rules_of(type(denoiser)).inputs(denoiser.config, size))
     flops = counter.get_flop_counts()["Global"]
     products = sum(value for operation, value in flops.items() if "bmm" in str(operation) or "attention" in str(operation))
     parts = {name: getattr(denoiser, f"{name}_block{'' if name == 'mid' else 's'}", None) for name in ("down", "mid", "up")}

@@ -5,7 +5,7 @@ import json
 import pytest
 import runs
 
-from diffdistill.benchmark import accuracy_table
+from diffdistill.benchmarks.quality import accuracy_table
 from diffdistill.distiller import Distiller
 from diffdistill.errors import InputError
 from diffdistill.evaluation import read_labels

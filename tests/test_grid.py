@@ -92,3 +92,12 @@ def test_a_white_picture_has_an_edge():
 def test_counts_that_disagree_are_refused(rows, labels, captions):
     with pytest.raises(ValueError, match="do not fit rows of"):
         picture_grid([[plain(colour) for colour in row] for row in rows], labels, captions)
+
+
+def test_details_stand_in_grey_below_the_name():
+    grid = picture_grid([[plain(RED)]], ["student\n1.46 M parameters"], ["a dog"])
+    left, top, _, height = box(grid, RED)
+    label = np.asarray(grid)[top : top + height, : left - 1]
+    dark, grey = ((label == colour).all(-1).any(1).nonzero()[0] for colour in ((28, 28, 30), (110, 110, 115)))
+    assert dark.max() < grey.max()
+    assert 0.5 * height == pytest.approx((dark.min() + grey.max()) / 2, abs=0.1 * height)

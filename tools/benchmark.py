@@ -1,61 +1,85 @@
-"""Compare runs and measure costs: `quality` trains configs over seeds, `step` times a training step against a bare loop."""
+"""Measure speed, memory and training: `inference` and `training` time models and steps, `quality` trains over seeds."""
 
 import argparse
-import json
-import sys
-from pathlib import Path
 
 from diffdistill.command import command, parse_options
 
 
-@command
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(description=__doc__)
+    commands = whole.add_subparsers(dest="command", required=True)
+    inference = commands.add_parser("inference", help="seconds and memory of denoisers and pipelines, side by side")
+    inference.add_argument(
+        "sources",
+        nargs="+",
+        help="pipeline or denoiser folders, hub names, diffdistill::sdxl_shapes, configs (the student) or CONFIG:teacher;"
+        " the first is what the others are compared with",
+    )
+    inference.add_argument("--preset", choices=("rtx4090", "a100"), help="a published table: its steps and dtype")
+    inference.add_argument("--resolution", type=int, help="side of a picture in pixels (default: the native one)")
+    inference.add_argument("--steps", type=int, help="sampler steps (default: 25)")
+    inference.add_argument("--batch", type=int, default=1, help="pictures at once (default: 1)")
+    inference.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float16 on a GPU, else float32)")
+    inference.add_argument("--guidance-scale", type=float, default=7.5, help="of the pipeline; 1 for none (default: 7.5)")
+    inference.add_argument(
+        "--variants",
+        nargs="+",
+        default=["eager"],
+        metavar="V",
+        help="eager, or words joined by +: channels_last, compile, and sdpa, plain, flash, efficient, cudnn or xformers",
+    )
+    inference.add_argument("--parts", nargs="+", choices=("step", "pipeline"), default=["step", "pipeline"])
+    inference.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
+    training = commands.add_parser("training", help="seconds of a training step and its parts, beside a bare loop's")
+    training.add_argument("config", help="a config file, or the name of one of the project's configs")
     quality = commands.add_parser("quality", help="caption accuracy of configs, over seeds")
     quality.add_argument("configs", nargs="+", help="config files, or names of the project's configs")
     quality.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     quality.add_argument("--folder", default="work_dirs/benchmark", help="where the runs go (default: %(default)s)")
-    step = commands.add_parser("step", help="seconds of a training step and its parts")
-    step.add_argument("config", help="a config file, or the name of one of the project's configs")
-    step.add_argument("--rounds", type=int, default=20)
-    for sub in (quality, step):
+    for sub, rounds in ((inference, 10), (training, 20)):
+        sub.add_argument("--rounds", type=int, default=rounds, help="timed rounds (default: %(default)s)")
+        sub.add_argument("--warmup", type=int, default=2, help="rounds before them (default: %(default)s)")
+        sub.add_argument("--random-weights", action="store_true", help="true sizes without a download")
+    for sub in (training, quality):
         sub.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the configs")
+    for sub in (inference, training, quality):
         sub.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
-    args = parser.parse_args()
+        sub.add_argument("--csv", metavar="FILE", help="write the table to FILE as well")
+    return whole
 
-    from rich.console import Console
-    from rich.table import Table
 
-    from diffdistill import benchmark
-    from diffdistill.config import load_config
-    from diffdistill.protocol import describe_sampling, split
+@command
+def main() -> None:
+    args = parser().parse_args()
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    if args.command == "quality":
-        figures = benchmark.accuracy_table(benchmark.run_all(args.configs, args.seeds, args.cfg_options, args.folder))
-        columns = ["parameters", "steps", "teacher", "untrained", *(f"seed {seed}" for seed in args.seeds), "n"]
-        for protocol, rows in split(figures, lambda row: row["protocol"]):  # figures of one protocol in one table
-            table = Table("config", title=describe_sampling(protocol), title_justify="left")
-            for column in columns:
-                table.add_column(column, justify="right", no_wrap=True)
-            for row in rows:
-                percents = [row["teacher"], row["untrained"], *(row["seeds"].get(seed) for seed in args.seeds)]
-                shown = ("-" if value is None else f"{value:.1f}" for value in percents)
-                table.add_row(row["config"], f"{row['parameters']:,}", str(row["steps"]), *shown, str(row["n"]))
-            console.print(table)
+    from diffdistill.benchmarks import report
+    from diffdistill.check import check_file
+
+    for option, file in (("--json", args.json), ("--csv", args.csv)):
+        if file:
+            check_file(file, option)
+    if args.command == "inference":
+        from diffdistill.benchmarks.inference import benchmark_inference, choose_protocol
+
+        keys = ("preset", "device", "dtype", "steps", "resolution", "batch", "guidance_scale", "rounds", "warmup")
+        options = {key: getattr(args, key) for key in keys}
+        protocol = choose_protocol(**options, variants=tuple(args.variants), parts=tuple(args.parts))
+        figures = benchmark_inference(args.sources, protocol, args.random_weights)
+        report.print_inference(figures)
+    elif args.command == "training":
+        from diffdistill.benchmarks.training import measure_training
+        from diffdistill.config import load_config
+
+        config = load_config(args.config, parse_options(args.cfg_options))
+        figures = measure_training(config, args.rounds, args.warmup, args.random_weights)
+        report.print_training(figures)
     else:
-        config = load_config(args.config, parse_options(args.cfg_options), "work_dirs/benchmark/step")
-        figures = benchmark.step_costs(config, args.rounds)
-        table = Table()
-        for column in ("part", "seconds (median)", "of the bare step"):
-            table.add_column(column, justify="left" if column == "part" else "right")
-        for part in ("load", "encode", "teacher", "bare", "step", "iteration"):
-            ratio = figures.get(f"{part}_ratio", figures[part] / figures["bare"])
-            table.add_row(part, f"{figures[part]:.4f}", f"{ratio:.2f}")
-        console.print(table)
-    if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")
+        from diffdistill.benchmarks.quality import accuracy_table, run_all
+
+        figures = accuracy_table(run_all(args.configs, args.seeds, args.cfg_options, args.folder))
+        report.print_quality(figures, args.seeds)
+    report.write_json(figures, args.json)
+    report.write_csv(figures if isinstance(figures, list) else figures["rows"], args.csv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pictures for prompts, from a config's student or from the folder of a pipeline."""
+"""Pictures of teachers, students and pipelines for the same prompts, from the same initial noise, and a grid of all."""
 
 import argparse
 
@@ -9,28 +9,35 @@ from diffdistill.command import command, parse_options
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "source", help="a config (file or name), the folder of a pipeline, or a packaged one (diffdistill::sdxl_shapes)"
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a config (file or name), CONFIG=CHECKPOINT, the folder or hub name of a pipeline, or diffdistill::sdxl_shapes",
     )
-    parser.add_argument("--prompt", nargs="+", required=True, help="one picture each")
+    parser.add_argument("--prompt", nargs="+", default=[], help="one picture each")
+    parser.add_argument("--prompts-file", metavar="FILE", help="more prompts, one a line")
+    parser.add_argument("--pictures", type=int, default=1, metavar="N", help="pictures of every prompt (default: 1)")
     parser.add_argument("--out", default="samples", help="folder for the pictures and grid.png (default: samples)")
     parser.add_argument(
-        "--checkpoint", help="with a config: a .pth, UNet folder or step<N> (default: what its run exported)"
+        "--checkpoint", help="of configs without one: a .pth, UNet folder or step<N> (default: what the run exported)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="picture i starts from the noise of seed + i")
+    parser.add_argument("--seed", type=int, default=0, help="column i starts from the noise of seed + i (default: 0)")
     parser.add_argument("--steps", type=int, help="sampler steps (default: the config's, or the pipeline's)")
     parser.add_argument("--guidance-scale", type=float, help="default: the config's, or the pipeline's")
-    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="with a config: change its keys")
+    parser.add_argument("--dtype", default="float32", help="of pipelines; a config says its own (default: float32)")
+    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="change keys of the configs")
     args = parser.parse_args()
 
-    from diffdistill.sampling import sample_config, sample_pipeline, save_samples
+    from diffdistill.check import check_folder
+    from diffdistill.sampling import all_prompts, draw_rows, samplers, save_samples
 
+    check_folder(args.out, "--out")
+    prompts = all_prompts(args.prompt, args.prompts_file, args.pictures)
     options = dict(num_inference_steps=args.steps, guidance_scale=args.guidance_scale)
     options = {key: value for key, value in options.items() if value is not None}
-    seeds = range(args.seed, args.seed + len(args.prompt))
-    rows = sample_pipeline(args.source, args.prompt, seeds, options)
-    if rows is None:
-        rows = sample_config(args.source, args.prompt, seeds, options, args.checkpoint, parse_options(args.cfg_options))
-    print(save_samples(rows, args.prompt, args.out))
+    found = samplers(args.sources, options, args.checkpoint, parse_options(args.cfg_options), args.dtype)
+    rows = draw_rows(found, prompts, range(args.seed, args.seed + len(prompts)))
+    print(save_samples(rows, prompts, args.out))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,204 @@
+"""How fast teacher and students are: one call of the denoiser, and the whole pipeline, all models in one interleaved run."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+
+import torch
+from torch import nn
+
+from diffdistill.benchmarks.candidates import Candidate, Loader, load_all
+from diffdistill.benchmarks.machine import machine
+from diffdistill.benchmarks.published import PRESETS
+from diffdistill.benchmarks.timing import Part, interleave, median_ratio, ninetieth
+from diffdistill.benchmarks.variants import Variant
+from diffdistill.denoisers import rules_of
+from diffdistill.distiller import DTYPES
+from diffdistill.errors import InputError
+from diffdistill.student import build_on_meta
+from diffdistill.summary import count, measure
+
+PROMPT = "a dog"  # padded to the same length as any other
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is measured, and how often.
+
+    `resolution` is the side of a picture in pixels, by default the native one of each model. A step is one call of the
+    denoiser with `batch` samples; in the pipeline, guidance (any `guidance_scale` above 1) doubles them.
+    """
+
+    device: str
+    dtype: str
+    resolution: int | None = None
+    steps: int = 25
+    batch: int = 1
+    guidance_scale: float = 7.5
+    rounds: int = 10
+    warmup: int = 2
+    variants: tuple[str, ...] = ("eager",)
+    parts: tuple[str, ...] = ("step", "pipeline")
+    preset: str | None = None
+
+    def __post_init__(self):
+        if self.dtype not in DTYPES:
+            raise InputError(f"--dtype {self.dtype} is unknown; choose from {', '.join(DTYPES)}")
+        for key in ("steps", "batch", "rounds", "warmup"):
+            if getattr(self, key) < 1:
+                raise InputError(f"--{key} {getattr(self, key)}: give 1 or more")
+        for name in self.variants:
+            Variant(name)
+
+
+@dataclass
+class Entry:
+    """A candidate run in one of the variants."""
+
+    candidate: Candidate
+    variant: Variant
+
+    def __post_init__(self):
+        self.name = f"{self.candidate.name}, {self.variant.name}"
+        self.wrapped = self.variant.wrap(self.candidate.denoiser)
+
+    def part(self, function: Callable[[], object]) -> Part:
+        return Part(lambda: self.variant.run(function), lambda: self.variant.prepare(self.candidate.denoiser))
+
+
+def latent_size(candidate: Candidate, resolution: int | None) -> int:
+    """Width of the latents of a picture `resolution` wide."""
+    if resolution is None:
+        return candidate.denoiser.config.sample_size
+    if resolution % candidate.latent_pixels:
+        raise InputError(f"--resolution {resolution}: {candidate.name} needs a multiple of {candidate.latent_pixels}")
+    return resolution // candidate.latent_pixels
+
+
+def step_inputs(denoiser: nn.Module, size: int, protocol: Protocol) -> dict:
+    """Random inputs of a denoiser in the protocol's dtype, on its device."""
+
+    def fill(value):
+        if isinstance(value, dict):
+            return {key: fill(entry) for key, entry in value.items()}
+        value = value.expand(protocol.batch, *value.shape[1:])
+        if not value.is_floating_point():
+            return value.clone().to(protocol.device)
+        return torch.randn(value.shape).to(protocol.device, DTYPES[protocol.dtype])
+
+    return fill(rules_of(type(denoiser)).inputs(denoiser.config, size))
+
+
+def call_denoiser(entry: Entry, protocol: Protocol) -> Callable[[], object]:
+    inputs = step_inputs(entry.candidate.denoiser, latent_size(entry.candidate, protocol.resolution), protocol)
+    return lambda: entry.wrapped(**inputs, return_dict=False)
+
+
+def call_pipeline(entry: Entry, protocol: Protocol) -> Callable[[], object]:
+    candidate, pipeline = entry.candidate, entry.candidate.pipeline
+    side = latent_size(candidate, protocol.resolution) * candidate.latent_pixels
+    place = next(name for name, part in pipeline.components.items() if part is candidate.denoiser)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def run():
+        setattr(pipeline, place, entry.wrapped)
+        try:
+            return pipeline(
+                prompt=[PROMPT] * protocol.batch,
+                height=side,
+                width=side,
+                num_inference_steps=protocol.steps,
+                guidance_scale=protocol.guidance_scale,
+                generator=torch.Generator().manual_seed(0),
+                output_type="pt",
+            )
+        finally:
+            setattr(pipeline, place, candidate.denoiser)
+
+    return run
+
+
+def weight_bytes(*models: object) -> int:
+    tensors = (tensor for model in models if isinstance(model, nn.Module) for tensor in model.state_dict().values())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def describe(entry: Entry, protocol: Protocol) -> dict:
+    """What is known of an entry before it runs. GMACs are of one sample, counted on the meta device."""
+    candidate = entry.candidate
+    size = latent_size(candidate, protocol.resolution)
+    figures, _ = measure(build_on_meta(type(candidate.denoiser), candidate.denoiser.config), size=size)
+    return dict(
+        model=candidate.name,
+        variant=entry.variant.name,
+        weights=candidate.weights,
+        resolution=size * candidate.latent_pixels,
+        parameters=count(candidate.denoiser),
+        gmacs=figures["gmacs"],
+        gmacs_without_attention=figures["gmacs_without_attention"],
+    )
+
+
+def compare(times: dict[str, list[float]], prefix: str) -> dict[str, dict]:
+    """Median, 90th percentile, and speed-up over the first (median over rounds of the ratio within a round), by name."""
+    first = next(iter(times.values()))
+    return {
+        name: {
+            f"{prefix}_seconds": statistics.median(values),
+            f"{prefix}_p90": ninetieth(values),
+            f"{prefix}_speedup": median_ratio(first, values),
+        }
+        for name, values in times.items()
+    }
+
+
+def measure_inference(candidates: Sequence[Candidate], protocol: Protocol) -> list[dict]:
+    """A row for every candidate and variant; ratios are to the first row.
+
+    Peak memory counts the entry alone: its weights, and what a call adds to all that is loaded.
+    """
+    entries = [Entry(candidate, Variant(name)) for candidate, name in product(candidates, protocol.variants)]
+    rows = {entry.name: describe(entry, protocol) for entry in entries}
+    calls = dict(step=call_denoiser, pipeline=call_pipeline)
+    for kind in protocol.parts:
+        taking_part = [entry for entry in entries if kind == "step" or entry.candidate.pipeline is not None]
+        parts = {entry.name: entry.part(calls[kind](entry, protocol)) for entry in taking_part}
+        if not parts:
+            continue
+        times, rises = interleave(parts, protocol.rounds, protocol.warmup, protocol.device, kind)
+        for name, figures in compare(times, kind).items():
+            rows[name].update(figures)
+        for entry in taking_part:
+            candidate, rise = entry.candidate, rises[entry.name]
+            models = [candidate.denoiser] if kind == "step" else candidate.pipeline.components.values()
+            rows[entry.name][f"{kind}_peak_gb"] = None if rise is None else (weight_bytes(*models) + rise) / 1e9
+    for row in rows.values():
+        if "pipeline_seconds" in row:
+            row["images_per_second"] = protocol.batch / row["pipeline_seconds"]
+        if protocol.preset:
+            published = PRESETS[protocol.preset].published.get(row["parameters"], (None, None))
+            row.update(published_seconds=published[0], published_peak_gb=published[1])
+    return list(rows.values())
+
+
+def choose_protocol(
+    preset: str | None = None, device: str | None = None, dtype: str | None = None, steps: int | None = None, **options
+) -> Protocol:
+    """A protocol with what is not given (None) taken from the preset, then from the machine."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no GPU here; leave it out to measure on the CPU")
+    given = PRESETS.get(preset)
+    dtype = dtype or (given.dtype if given else "float16" if device == "cuda" else "float32")
+    return Protocol(device, dtype, steps=steps or (given.steps if given else 25), preset=preset, **options)
+
+
+def benchmark_inference(sources: Sequence[str], protocol: Protocol, random_weights: bool = False) -> dict:
+    """Load `sources` and measure them; gives the rows, the protocol and the machine."""
+    loader = Loader(DTYPES[protocol.dtype], protocol.device, random_weights, pipelines="pipeline" in protocol.parts)
+    candidates = load_all(loader, sources)
+    for candidate in candidates:
+        latent_size(candidate, protocol.resolution)
+    rows = measure_inference(candidates, protocol)
+    return dict(rows=rows, protocol=asdict(protocol), machine=machine(protocol.device))

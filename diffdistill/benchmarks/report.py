@@ -1,0 +1,153 @@
+"""The figures of a benchmark as tables for a terminal, as JSON and as CSV."""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from diffdistill.benchmarks.machine import described
+from diffdistill.benchmarks.published import PRESETS
+from diffdistill.protocol import describe_sampling, split
+
+NARROW = 100  # columns below which figures of the second rank are left out
+PART_NAMES = {
+    "data": "load the batch",
+    "encode": "encode it (VAE, text)",
+    "teacher": "teacher forward",
+    "student": "student forward",
+    "backward": "backward",
+    "optimizer": "optimizer",
+    "rest": "noise, losses, log",
+    "iteration": "whole iteration",
+    "step": "step, already encoded",
+    "bare": "bare torch loop",
+}
+
+
+def terminal() -> Console:
+    return Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 120, highlight=False)
+
+
+def table(title: str, columns: Iterable[str]) -> Table:
+    """A table whose first column is text and whose others are figures."""
+    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(columns):
+        drawn.add_column(name, justify="right" if number else "left", no_wrap=bool(number), overflow="fold")
+    return drawn
+
+
+def shown(value: float | None, digits: int = 3) -> str:
+    """`value` with three significant digits at the least, or a dash."""
+    if value is None:
+        return "–"
+    return f"{value:,.{digits}g}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def label(row: Mapping, several: bool) -> str:
+    return f"{row['model']}, {row['variant']}" if several else row["model"]
+
+
+def inference_tables(figures: Mapping, width: int) -> list[Table]:
+    """One table for the denoiser's step and one for the pipeline, without p90 where the terminal is narrow."""
+    rows, protocol, tables = figures["rows"], figures["protocol"], []
+    several, wide = len(protocol["variants"]) > 1, width >= NARROW
+    resolutions = " / ".join(f"{size}²" for size in dict.fromkeys(row["resolution"] for row in rows))
+    setting = f"{resolutions}, {protocol['dtype']}, batch {protocol['batch']}"
+    if any("step_seconds" in row for row in rows):
+        columns = ["model", "parameters", "GMACs", "seconds", *(["p90"] if wide else []), "speed-up", "peak GB"]
+        tables.append(table(f"One call of the denoiser: {setting}", columns))
+        for row in rows:
+            p90 = [shown(row["step_p90"])] if wide else []
+            size = f"{row['parameters']:,}" if wide else f"{row['parameters'] / 1e6:,.1f} M"
+            speed = [shown(row["step_seconds"]), *p90, f"{row['step_speedup']:.2f} ×", shown(row["step_peak_gb"])]
+            tables[-1].add_row(label(row, several), size, shown(row["gmacs"]), *speed)
+    if any("pipeline_seconds" in row for row in rows):
+        preset = PRESETS.get(protocol["preset"])
+        columns = ["model", "seconds", *(["p90"] if wide else []), "images/s", "speed-up", "peak GB"]
+        columns += [f"{preset.device}: s", "GB"] if preset else []
+        guided = f"guidance {protocol['guidance_scale']:g}" if protocol["guidance_scale"] > 1 else "no guidance"
+        tables.append(table(f"Whole pipeline: {protocol['steps']} steps, {guided}, {setting}", columns))
+        for row in rows:
+            if "pipeline_seconds" not in row:
+                continue
+            p90 = [shown(row["pipeline_p90"])] if wide else []
+            speed = [shown(row["images_per_second"]), f"{row['pipeline_speedup']:.2f} ×", shown(row["pipeline_peak_gb"])]
+            published = [shown(row["published_seconds"]), shown(row["published_peak_gb"])] if preset else []
+            tables[-1].add_row(label(row, several), shown(row["pipeline_seconds"]), *p90, *speed, *published)
+    return tables
+
+
+def print_inference(figures: Mapping, console: Console | None = None) -> None:
+    console = console or terminal()
+    protocol = figures["protocol"]
+    for drawn in inference_tables(figures, console.width):
+        console.print(drawn)
+    random = [row["model"] for row in figures["rows"] if row["weights"] == "random"]
+    if random:
+        console.print(f"random weights: {', '.join(dict.fromkeys(random))}", style="dim")
+    if preset := PRESETS.get(protocol["preset"]):
+        console.print(f"published: {preset.device}, {preset.steps} steps, {preset.dtype}; {preset.source}", style="dim")
+    console.print(
+        f"medians of {protocol['rounds']} interleaved rounds after {protocol['warmup']} for warm-up;"
+        f" speed-up over the first row\n{described(figures['machine'])}",
+        style="dim",
+    )
+
+
+def print_training(figures: Mapping, console: Console | None = None) -> None:
+    console = console or terminal()
+    iteration = next(row for row in figures["rows"] if row["part"] == "iteration")["seconds"]
+    title = f"A training step: batch {figures['batch_size']}, {figures['dtype']}"
+    drawn = table(title, ["part", "seconds", "p90", "of the iteration", "of the bare loop"])
+    for row in figures["rows"]:
+        if row["part"] == "iteration":
+            drawn.add_section()
+        ratio = f"{row['of_bare']:.2f} ×" if "of_bare" in row else ""
+        share = f"{row['seconds'] / iteration:.0%}".replace("%", " %")
+        drawn.add_row(PART_NAMES[row["part"]], shown(row["seconds"]), shown(row["p90"]), share, ratio)
+    console.print(drawn)
+    console.print(
+        f"{shown(figures['images_per_second'])} images/s, peak memory {shown(figures['peak_gb'])} GB\n"
+        f"{shown(figures['model_tflop'])} TFLOP a step (teacher's forward, three times the student's):"
+        f" {shown(figures['achieved_tflops'])} TFLOP/s,"
+        f" [bold]{100 * figures['utilisation']:.0f} %[/] of the {shown(figures['ceiling_tflops'])} of a large matmul"
+    )
+    console.print(
+        f"medians of {figures['rounds']} interleaved rounds, one update each\n{described(figures['machine'])}", style="dim"
+    )
+
+
+def print_quality(rows: Sequence[Mapping], seeds: Sequence[int], console: Console | None = None) -> None:
+    """One table for every protocol: figures of two do not compare."""
+    columns = ["config", "parameters", "steps", "teacher", "untrained", *(f"seed {seed}" for seed in seeds), "n"]
+    for protocol, members in split(rows, lambda row: row["protocol"]):
+        drawn = table(f"Caption accuracy, %: {describe_sampling(protocol)}", columns)
+        for row in members:
+            percents = [row["teacher"], row["untrained"], *(row["seeds"].get(seed) for seed in seeds)]
+            scores = ("–" if value is None else f"{value:.1f}" for value in percents)
+            drawn.add_row(row["config"], f"{row['parameters']:,}", str(row["steps"]), *scores, str(row["n"]))
+        (console or terminal()).print(drawn)
+
+
+def write_json(figures: object, file: str | None) -> None:
+    if file:
+        Path(file).write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def write_csv(rows: Sequence[Mapping], file: str | None) -> None:
+    """One line a row, nested figures as `seeds.0`; what a row lacks stays empty."""
+    if not file:
+        return
+    flat = [{f"{key}.{inner}": v for key, value in row.items() if isinstance(value, Mapping) for inner, v in value.items()}
+            | {key: value for key, value in row.items() if not isinstance(value, Mapping)} for row in rows]  # fmt: skip
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    with Path(file).open("w", newline="") as out:
+        writer = csv.DictWriter(out, names)
+        writer.writeheader()
+        writer.writerows(flat)

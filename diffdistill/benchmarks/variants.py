@@ -1,0 +1,71 @@
+"""Ways to run the same denoiser: memory format, torch.compile, and the kernel of its attention."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
+
+import torch
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, XFormersAttnProcessor
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from diffdistill.errors import InputError
+
+# "sdpa" leaves the choice of the kernel to torch, the next three are single kernels of it; "plain" is softmax(Q K^T) V.
+KERNELS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+PROCESSORS = {"sdpa": AttnProcessor2_0, "plain": AttnProcessor, "xformers": XFormersAttnProcessor}
+ATTENTIONS = (*PROCESSORS, *KERNELS)
+WORDS = ("eager", "channels_last", "compile", *ATTENTIONS)
+
+
+class Variant:
+    """`eager`, or words of `WORDS` joined by "+", such as `channels_last+compile`. Attention is sdpa unless it says another.
+
+    Only the denoiser is changed: VAE and text encoders run as they are.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        words = name.split("+")
+        unknown = [word for word in words if word not in WORDS]
+        if unknown:
+            raise InputError(f"--variants {name}: {unknown[0]!r} is unknown; join words of {', '.join(WORDS)} with +")
+        attentions = [word for word in words if word in ATTENTIONS]
+        if len(attentions) > 1:
+            raise InputError(f"--variants {name}: {' and '.join(attentions)} exclude each other; give one")
+        self.attention = attentions[0] if attentions else "sdpa"
+        if self.attention == "xformers" and find_spec("xformers") is None:
+            raise InputError(f"--variants {name}: xformers is not installed; leave it out, or pip install xformers")
+        self.compiled = "compile" in words
+        self.memory_format = torch.channels_last if "channels_last" in words else torch.contiguous_format
+
+    def wrap(self, denoiser: nn.Module, backend: str = "inductor") -> nn.Module:
+        """What is to be called in the denoiser's place; both share their weights."""
+        if not self.compiled:
+            return denoiser
+        # All denoisers of a class share one limit of compilations, beyond which torch goes on without compiling.
+        torch._dynamo.config.recompile_limit = 64
+        return torch.compile(denoiser, backend=backend, dynamic=False)
+
+    def prepare(self, denoiser: nn.Module) -> None:
+        """Bring the weights, which all variants share, into this variant's form."""
+        denoiser.to(memory_format=self.memory_format)
+        processor = PROCESSORS.get(self.attention, AttnProcessor2_0)
+        if any(type(own) is not processor for own in denoiser.attn_processors.values()):
+            denoiser.set_attn_processor(processor())
+
+    def run(self, function: Callable[[], object]) -> object:
+        """`function()` with the kernel of this variant."""
+        kernel = KERNELS.get(self.attention)
+        context: AbstractContextManager = sdpa_kernel(kernel) if kernel else nullcontext()
+        try:
+            with torch.no_grad(), context:
+                return function()
+        except RuntimeError as error:
+            if kernel is None or "No available kernel" not in str(error):
+                raise
+            raise InputError(f"--variants {self.name}: torch has no such kernel for this device, dtype and shape") from error
