@@ -65,7 +65,9 @@ class StudentPlan:
         denoiser, config = self.family.denoiser_class, self.family.denoiser_config
         self.config, self.layers = plan_student(denoiser, config, self.keep)
         self.guidance_embedding = student.get("guidance_embedding")
-        self.needs_teacher = self.method.needs_teacher or any(loss.needs_teacher for loss in self.losses.values())
+        # Without a loss nothing is trained: such a model is there to be sampled or exported.
+        needs = (self.method.needs_teacher, *(loss.needs_teacher for loss in self.losses.values()))
+        self.needs_teacher = bool(self.losses) and any(needs)
         self.pairs: list[tuple[str, str]] = []
         if any(loss.needs_features for loss in self.losses.values()):
             self.pairs = derive_pairs(denoiser, self.config, config, self.layers, **(feature_pairs or {}))
@@ -119,7 +121,8 @@ class StudentPlan:
 class Distiller(BaseModel):
     """Trains `student` by `method`, scored by `losses`, against the frozen denoiser of `teacher`.
 
-    Where no loss needs a teacher, its denoiser only gives the student's first weights and is then let go.
+    Where neither the method nor a loss needs a teacher, and where there is no loss, the teacher's denoiser only gives the
+    student's first weights and is then let go.
 
     Args:
         teacher: the family and checkpoint, e.g. `dict(type="StableDiffusionXL", checkpoint=...)`.
@@ -171,7 +174,7 @@ class Distiller(BaseModel):
 
     @property
     def teacher(self) -> nn.Module | None:
-        """The frozen denoiser, or None where no loss needs it."""
+        """The frozen denoiser, or None where nothing needs it."""
         return getattr(self.frozen.pipeline, self.family.denoiser_name)
 
     @property
@@ -254,6 +257,11 @@ class Distiller(BaseModel):
         chosen = dict(type=chosen) if isinstance(chosen, str) else dict(chosen or dict(type=type(base).__name__))
         changes = {"prediction_type": schedule.prediction_type, **chosen}
         return scheduler_class(changes.pop("type")).from_config(base.config, **changes)
+
+    def sample_with(self, **options) -> None:
+        """Sample teacher and student with these options from now on, over those of `sampling` and of the method."""
+        self.sampling.update(options)
+        self.method.sampling = {**self.method.sampling, **options}
 
     def scheduler(self, teacher: bool = False) -> tuple[SchedulerMixin, dict]:
         """The diffusers scheduler to sample the student (or the teacher) with, and the other arguments of the pipeline."""

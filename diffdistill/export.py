@@ -20,7 +20,7 @@ def export_pipeline(config: Config, checkpoint: str | None, out: str, dtype: str
     check_folder(out, "OUT")
     if Path(out).exists() and any(Path(out).iterdir()):
         raise InputError(f"{out} is not empty; name a new folder")
-    # No loss: nothing but the student, the VAE and the text encoders is loaded.
+    # No loss: the teacher's denoiser is not kept, and where the student has a folder of its own not even read.
     config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True))))
     distiller = load_distiller(config, checkpoint or exported_student(config)).to("cpu")
     pipeline = distiller.family.assemble(distiller.frozen.pipeline, distiller.student.eval())

@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner, set_random_seed
 
-from diffdistill.check import check, check_checkpoint, check_model, check_parts
-from diffdistill.distiller import Distiller
+from diffdistill.check import check, check_checkpoint, check_model, check_parts, check_sampling
+from diffdistill.distiller import Distiller, StudentPlan
 from diffdistill.errors import InputError
 from diffdistill.hooks.resume import SeededIterator
 from diffdistill.registry import MODELS
@@ -95,7 +95,7 @@ def exported_student(config: Config) -> str:
     return str(folder)
 
 
-def use_checkpoint(config: Config, checkpoint: str) -> None:
+def use_checkpoint(config: Config, checkpoint: str) -> StudentPlan | None:
     """Make `config` start from `checkpoint`: a `.pth` of a run, or the diffusers folder of a denoiser or pipeline."""
     path = Path(checkpoint)
     if not path.exists():
@@ -109,15 +109,20 @@ def use_checkpoint(config: Config, checkpoint: str) -> None:
     plan = check_model(config.model)
     if config.load_from:
         check_checkpoint(config.load_from, plan)
+    return plan
 
 
-def load_distiller(config: Config, checkpoint: str) -> Distiller:
-    """The model of `config` in eval mode, its student with the weights of `checkpoint`; nothing is written."""
-    use_checkpoint(config, checkpoint)
+def load_distiller(config: Config, checkpoint: str, sampling: dict | None = None) -> Distiller:
+    """The model of `config` in eval mode, its student with the weights of `checkpoint`; nothing is written.
+
+    `sampling` are options of the pipeline's call that a user has asked for, over those of the config and of the method.
+    """
+    check_sampling(use_checkpoint(config, checkpoint), sampling or {})
     distiller = MODELS.build(config.model).to(get_device()).eval()
     if config.load_from:
         weights = torch.load(config.load_from, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
         distiller.load_state_dict(weights)
+    distiller.sample_with(**sampling or {})
     return distiller
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
+from diffdistill.check import check_sampling
 from diffdistill.config import load_config, short_name
 from diffdistill.distiller import DTYPES
 from diffdistill.errors import InputError
@@ -95,14 +96,13 @@ def split_source(source: str) -> tuple[str, str | None]:
 
 def config_samplers(config: Config, checkpoint: str, options: Mapping, student: str, teacher: str | None) -> list[Sampler]:
     """The student of `config` under the name `student`; before it its teacher where that has a name, and a loss needs it."""
-    distiller = load_distiller(config, checkpoint)
-    distiller.sampling.update(options)
-    steps = steps_of(distiller.family.pipeline_class, distiller.sampling)
+    distiller = load_distiller(config, checkpoint, options)
 
     def sampler(name: str, denoiser: nn.Module, of_teacher: bool) -> Sampler:
         def draw(prompt: str, seed: int) -> np.ndarray:
             return distiller.sample([prompt], [seed], teacher=of_teacher)[0]
 
+        steps = steps_of(distiller.family.pipeline_class, distiller.scheduler(of_teacher)[1])
         return Sampler(name, draw, count(denoiser), steps)
 
     found = [sampler(student, distiller.student, False)]
@@ -126,7 +126,7 @@ def samplers(
     """
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype} is unknown; choose from {', '.join(DTYPES)}")
-    plans = [(source, *read_source(source, checkpoint, dict(overrides or {}))) for source in sources]
+    plans = [(source, *read_source(source, options, checkpoint, dict(overrides or {}))) for source in sources]
     taken: set[str] = set()
     teachers: list[Mapping] = []
     for source, config, weights in plans:
@@ -146,7 +146,9 @@ def samplers(
         gc.collect()  # a module and its hooks refer to each other; the next source wants the memory
 
 
-def read_source(source: str, checkpoint: str | None, overrides: dict) -> tuple[Config | None, str | None]:
+def read_source(
+    source: str, options: Mapping, checkpoint: str | None, overrides: dict
+) -> tuple[Config | None, str | None]:
     """Config and checkpoint of a source, checked before anything is loaded; (None, None) for a pipeline."""
     if is_pipeline(source):
         Checkpoint(source, "source").read_json("model_index.json")
@@ -156,7 +158,7 @@ def read_source(source: str, checkpoint: str | None, overrides: dict) -> tuple[C
     if "teacher" not in config.model:
         raise InputError(f"{name}: a {config.model.type} has neither teacher nor student to sample from")
     weights = own or checkpoint or exported_student(config)
-    use_checkpoint(config, weights)
+    check_sampling(use_checkpoint(config, weights), options)
     return config, weights
 
 
