@@ -1,6 +1,7 @@
 """Students of few steps, from training to plain diffusers: whole runs on tiny pipelines."""
 
 import json
+import re
 import shutil
 
 import diffusers
@@ -10,13 +11,15 @@ import torch
 from staged import assert_equal, launch, weights
 from test_distributed import PROBE
 
-from diffdistill.config import find_config, load_config
+from diffdistill.check import check_average, check_intervals, check_model
+from diffdistill.config import config_root, find_config, load_config
 from diffdistill.errors import InputError
+from diffdistill.families.architectures import planning
 from diffdistill.families.base import Family
 from diffdistill.few_steps import metrics_by_steps
-from diffdistill.methods.progressive import TRAILING_DDIM
+from diffdistill.methods.progressive import TRAILING_DDIM, ProgressiveDistillation
 from diffdistill.run import load_distiller
-from diffdistill.stages import last_stage
+from diffdistill.stages import last_stage, plan_stages, stage_configs
 
 BASE = dict(sdxl="small_sd_xl_shapes", sd="bk_sdm_small_shapes")
 TEXT = """
@@ -91,8 +94,9 @@ def test_halvings_resume_exactly_in_the_middle_of_a_stage(name, kind, request, t
     assert any(not torch.equal(first[name], expected[name]) for name in expected)
 
     stopped = halvings(tmp_path / "pd.py", teacher, kind, "[dict(type='StopAt', step=3)]")
+    shutil.copytree(straight / "stage_1_four", tmp_path / "resumed" / "stage_1_four")  # which has finished
     with pytest.raises(RuntimeError, match="stopped"):
-        launch(stopped, tmp_path / "resumed")
+        launch(stopped, tmp_path / "resumed", "auto")
     assert (tmp_path / "resumed" / "stage_2_two" / "iter_2.pth").exists()
     resumed = launch(halvings(tmp_path / "pd.py", teacher, kind), tmp_path / "resumed", "auto")
     assert_equal(weights(resumed / "unet"), expected)
@@ -273,7 +277,55 @@ def test_accuracy_by_steps(trained, tmp_path):
         metrics_by_steps(load_config(str(file)), None, [0])
 
 
+# The real configs
+
+CONFIGS = sorted(path for folder in ("progressive", "guidance", "lcm") for path in (config_root() / folder).glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_stages_of_a_config_fit_each_other(path):
+    """Every stage can be planned; a teacher steps on the grid that it has learned; 4 steps and fewer predict v."""
+    config = load_config(path.stem)
+    stages = stage_configs(config) if config.get("stages") else [config]
+    with planning():
+        plans = plan_stages(stages, check_model) if config.get("stages") else [check_model(config.model)]
+    learned = None
+    for stage, plan in zip(stages, plans, strict=True):
+        check_average(stage, plan)
+        check_intervals(stage)
+        if isinstance(plan.method, ProgressiveDistillation):
+            assert learned in (None, plan.method.steps * plan.method.substeps)
+            assert plan.noise_schedule.prediction_type == "v_prediction"
+            learned = plan.method.steps
+            assert bool(plan.config["time_cond_proj_dim"]) == (plan.method.sampling["guidance_scale"] > 1)
+    if match := re.search(r"(\d)_steps?", path.stem):
+        assert learned == int(match[1])
+
+
+@pytest.mark.parametrize(("name", "updates"), [("4_steps", 4 * [50_000]), ("1_step", [*4 * [50_000], 100_000, 100_000])])
+def test_updates_of_progressive_distillation_are_the_papers(name, updates):
+    stages = stage_configs(load_config(f"sd_15_progressive_{name}_laion_aesthetics"))
+    assert [stage.train_cfg.max_iters / stage.optim_wrapper.accumulative_counts for stage in stages] == updates
+    for stage in stages:  # annealed to zero at the very end
+        assert (stage.param_scheduler[-1].end, stage.param_scheduler[-1].end_factor) == (stage.train_cfg.max_iters, 0.0)
+        assert "ema" not in stage.default_hooks
+
+
 # Bad input
+
+
+def test_a_student_may_be_given_an_embedding_by_a_stage_but_no_other_layer(tiny_sd):
+    """As in the configs of guidance distillation, after the stage that brings it to v."""
+    told = dict(name="b", model=dict(student=dict(guidance_embedding=16), method=dict(PD, guidance_scale=[1, 8])))
+    config = load_config("bk_sdm_small_shapes", {"model.teacher.checkpoint": str(tiny_sd)})
+    config.stages = [dict(name="a"), told]
+    assert plan_stages(stage_configs(config), check_model)[1].config["time_cond_proj_dim"] == 16
+    told["model"]["student"]["keep"] = {"mid_block.resnets": [0], "mid_block.attentions": []}
+    config.stages = [dict(name="a"), told]
+    with pytest.raises(
+        InputError, match=r"stage 2 of 2: b: model.student.keep is not the student of the stage before: mid_block"
+    ):
+        plan_stages(stage_configs(config), check_model)
 
 
 def test_a_scheduler_without_a_ddim_form(tiny_sd, tmp_path):
