@@ -146,9 +146,7 @@ def samplers(
         gc.collect()  # a module and its hooks refer to each other; the next source wants the memory
 
 
-def read_source(
-    source: str, options: Mapping, checkpoint: str | None, overrides: dict
-) -> tuple[Config | None, str | None]:
+def read_source(source: str, options: Mapping, checkpoint: str | None, overrides: dict) -> tuple[Config | None, str | None]:
     """Config and checkpoint of a source, checked before anything is loaded; (None, None) for a pipeline."""
     if is_pipeline(source):
         Checkpoint(source, "source").read_json("model_index.json")

@@ -11,12 +11,12 @@ import torch
 from staged import assert_equal, launch, weights
 from test_distributed import PROBE
 
+from diffdistill.benchmarks.few_steps import metrics_by_steps
 from diffdistill.check import check_average, check_intervals, check_model
 from diffdistill.config import config_root, find_config, load_config
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
 from diffdistill.families.base import Family
-from diffdistill.few_steps import metrics_by_steps
 from diffdistill.methods.progressive import TRAILING_DDIM, ProgressiveDistillation
 from diffdistill.run import load_distiller
 from diffdistill.stages import last_stage, plan_stages, stage_configs
@@ -279,11 +279,26 @@ def test_accuracy_by_steps(trained, tmp_path):
     rows = metrics_by_steps(load_config(str(file)), str(run / "unet"), [1, 4])
     assert [(row["steps"], row["guidance_scale"], row["n"]) for row in rows] == [(1, 1.0, 2), (4, 1.0, 2)]
     rows = metrics_by_steps(load_config(str(file)), None, [2], guidance=5.0)
-    assert [(row["steps"], row["guidance_scale"]) for row in rows] == [(2, 5.0)]
+    assert [(row["model"], row["steps"], row["guidance_scale"]) for row in rows] == [("teacher", 2, 5.0)]
     with pytest.raises(InputError, match="--guidance-scale=5: ProgressiveDistillation"):
         metrics_by_steps(load_config(str(file)), str(run / "unet"), [1], guidance=5.0)
     with pytest.raises(InputError, match="--steps=0: give 1 or more"):
         metrics_by_steps(load_config(str(file)), None, [0])
+    with pytest.raises(InputError, match="the config has no validation"):
+        metrics_by_steps(load_config("sdxl_lcm_laion_pop"), None, [1])
+
+
+def test_accuracy_by_steps_on_the_command_line(trained, tmp_path):
+    file, run = trained("progressive_v")
+    args = ("--steps", "1", "--cfg-options", f"work_dir={run}")
+    ended = runs.tool("benchmark", "steps", file, *args, "--json", tmp_path / "steps.json")
+    assert ended.code == 0, ended
+    (row,) = json.loads((tmp_path / "steps.json").read_text())
+    assert (row["model"], row["steps"]) == ("student", 1)
+    assert re.search(r"student\s+1\s+1\b", ended.out), ended.out
+    ended = runs.tool("benchmark", "steps", file, *args, "--teacher", "--checkpoint", run / "unet")
+    assert ended.code != 0
+    assert "--teacher: the teacher has no --checkpoint" in str(ended)
 
 
 # The real configs

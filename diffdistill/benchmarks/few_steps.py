@@ -21,7 +21,7 @@ from diffdistill.stages import last_stage, stage_configs
 def metrics_by_steps(
     config: Config, checkpoint: str | None, steps: Sequence[int], guidance: float | None = None
 ) -> list[dict]:
-    """The metrics of the config's validation after each number of sampling steps; one dict each, with `steps`.
+    """The metrics of the config's validation after each number of sampling steps; a dict each, with `model` and `steps`.
 
     A student whose method trains it for a sampler is sampled with that one, everything else with trailing DDIM.
 
@@ -42,7 +42,8 @@ def metrics_by_steps(
     for count in steps:
         distiller.sample_with(**{**own, **asked, "num_inference_steps": count})
         scale = distiller.scheduler()[1].get("guidance_scale")
-        rows.append(dict(steps=count, guidance_scale=scale, **evaluate_once(distiller, loader, config)))
+        row = dict(model="student" if checkpoint else "teacher", steps=count, guidance_scale=scale)
+        rows.append(row | evaluate_once(distiller, loader, config))
     return rows
 
 
