@@ -180,6 +180,20 @@ def check_average(config: Config, plan: Plan | None) -> None:
         )
 
 
+def check_sampling(plan: Plan | None, options: Mapping) -> None:
+    """Raise InputError for options of sampling, given by hand, that the student of `plan` was not trained for."""
+    trained = plan.method.sampling if plan else {}
+    scale, steps = options.get("guidance_scale", 1), options.get("num_inference_steps", 1)
+    if scale > 1 and trained.get("guidance_scale") == 1:
+        raise InputError(
+            f"--guidance-scale={scale:g}: {type(plan.method).__name__} has trained this student to be sampled without"
+            " guidance (a scale of 1); leave the option out"
+        )
+    most = (trained.get("scheduler") or {}).get("original_inference_steps", steps)
+    if steps > most:
+        raise InputError(f"--steps={steps}: the sampler of {type(plan.method).__name__} takes 1 to {most} steps")
+
+
 def check_folder(folder: str, option: str) -> None:
     """Raise InputError unless `folder`, given as `option`, can be written; it is not created."""
     found = Path(folder).absolute()

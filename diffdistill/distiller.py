@@ -51,7 +51,9 @@ class StudentPlan(Plan):
         super().__init__(family, whole, losses, method, {family.denoiser_name: (adapter, "model.student.adapter")})
         if prediction_type := student.get("prediction_type"):
             self.noise_schedule = self.noise_schedule.predicting(prediction_type)
-        self.needs_teacher = self.method.needs_teacher or any(loss.needs_teacher for loss in self.losses.values())
+        # Without a loss nothing is trained: such a model is there to be sampled or exported.
+        needs = (self.method.needs_teacher, *(loss.needs_teacher for loss in self.losses.values()))
+        self.needs_teacher = bool(self.losses) and any(needs)
         if any(loss.needs_features for loss in self.losses.values()):
             self.pairs = derive_pairs(denoiser, config, theirs, self.layers, **(feature_pairs or {}))
         checkpoint = student.get("checkpoint")
@@ -130,7 +132,8 @@ class StudentPlan(Plan):
 class Distiller(DiffusionModel):
     """Trains `student` by `method`, scored by `losses`, against the frozen denoiser of `teacher`.
 
-    Where no loss needs a teacher, its denoiser only gives the student's first weights and is then let go.
+    Where neither the method nor a loss needs a teacher, and where there is no loss, the teacher's denoiser only gives the
+    student's first weights and is then let go.
 
     Args:
         teacher: the family and checkpoint, e.g. `dict(type="StableDiffusionXL", checkpoint=...)`.
@@ -162,12 +165,12 @@ class Distiller(DiffusionModel):
     ):
         plan = StudentPlan(teacher, student, feature_pairs, losses, method)
         super().__init__(plan, gradient_checkpointing, dtype, sampling, data_preprocessor)
-        self.pairs = plan.pairs
+        self.pairs, self.layers = plan.pairs, plan.layers
         self.get_average = lambda: None  # for TargetEMAHook
 
     @property
     def teacher(self) -> nn.Module | None:
-        """The frozen denoiser, or None where no loss needs it. Call it inside `denoiser(teacher=True)`."""
+        """The frozen denoiser, or None where nothing needs it. Call it inside `denoiser(teacher=True)`."""
         return getattr(self.frozen.pipeline, self.family.denoiser_name)
 
     @contextmanager

@@ -133,13 +133,8 @@ class DiffusionModel(BaseModel):
     ):
         super().__init__(data_preprocessor)
         self.dtype = compute_dtype(dtype)
-        self.family, self.losses, self.method, self.noise_schedule = (
-            plan.family,
-            self.layers = plan.layers  # which of the teacher's layers the student has
-            plan.losses,
-            plan.method,
-            plan.noise_schedule,
-        )
+        self.family, self.losses, self.method = plan.family, plan.losses, plan.method
+        self.noise_schedule = plan.noise_schedule
         self.sampling = dict(sampling or {})
         self.predict_with = "student"  # or "teacher", to validate it by the same protocol
 
@@ -220,6 +215,11 @@ class DiffusionModel(BaseModel):
         chosen = dict(type=chosen) if isinstance(chosen, str) else dict(chosen or dict(type=type(base).__name__))
         changes = {"prediction_type": schedule.prediction_type, **chosen}
         return scheduler_class(changes.pop("type")).from_config(base.config, **changes)
+
+    def sample_with(self, **options) -> None:
+        """Sample teacher and student with these options from now on, over those of `sampling` and of the method."""
+        self.sampling.update(options)
+        self.method.sampling = {**self.method.sampling, **options}
 
     def scheduler(self, teacher: bool = False) -> tuple[SchedulerMixin, dict]:
         """The diffusers scheduler to sample the student (or the teacher) with, and the other arguments of the pipeline."""

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
-from diffdistill.check import check, check_checkpoint, check_model, check_parts
+from diffdistill.check import check, check_checkpoint, check_model, check_parts, check_sampling
 from diffdistill.distiller import Distiller
 from diffdistill.errors import InputError
 from diffdistill.model import DiffusionModel
@@ -110,10 +110,11 @@ def trains_adapters(model: Mapping) -> bool:
     return any(section.get(key) for section, key in places)
 
 
-def use_checkpoint(config: Config, checkpoint: str) -> Path | None:
+def use_checkpoint(config: Config, checkpoint: str, sampling: dict | None = None) -> Path | None:
     """Make `config` start from `checkpoint`: a `.pth` of a run, or a folder that a run exported.
 
     A student in diffusers' format takes the place of its first weights. Any other folder is given back, for `load_trained`.
+    `sampling` are options of the pipeline's call that a user has asked for.
     """
     path = Path(checkpoint)
     if not path.exists():
@@ -129,17 +130,21 @@ def use_checkpoint(config: Config, checkpoint: str) -> Path | None:
         check_checkpoint(config.load_from, plan)
     elif not is_student:
         check_trained(plan, path)
-        return path
-    return None
+    check_sampling(plan, sampling or {})
+    return path if path.is_dir() and not is_student else None
 
 
-def load_distiller(config: Config, checkpoint: str) -> DiffusionModel:
-    """The model of `config` in eval mode, with what a run trained from `checkpoint`; nothing is written."""
-    folder = use_checkpoint(config, checkpoint)
+def load_distiller(config: Config, checkpoint: str, sampling: dict | None = None) -> DiffusionModel:
+    """The model of `config` in eval mode, with what a run trained from `checkpoint`; nothing is written.
+
+    `sampling` are options of the pipeline's call that a user has asked for, over those of the config and of the method.
+    """
+    folder = use_checkpoint(config, checkpoint, sampling)
     distiller = MODELS.build(config.model).to(get_device()).eval()
     if config.load_from:
         weights = torch.load(config.load_from, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
         distiller.load_state_dict(weights)
     elif folder:
         load_trained(distiller, folder)
+    distiller.sample_with(**sampling or {})
     return distiller

@@ -19,10 +19,10 @@ from rich.progress import Progress
 from torch import nn
 
 from diffdistill.config import load_config, short_name
-from diffdistill.distiller import DTYPES
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
 from diffdistill.grid import picture_grid
+from diffdistill.model import DTYPES
 from diffdistill.registry import MODELS
 from diffdistill.run import exported_student, load_distiller, use_checkpoint
 from diffdistill.stages import last_stage
@@ -96,16 +96,14 @@ def split_source(source: str) -> tuple[str, str | None]:
 
 def config_samplers(config: Config, checkpoint: str, options: Mapping, student: str, teacher: str | None) -> list[Sampler]:
     """The student of `config` under the name `student`; before it its teacher where that has a name, and a loss needs it."""
-    distiller = load_distiller(config, checkpoint)
-    distiller.sampling.update(options)
-    distiller.method.sampling = {**distiller.method.sampling, **options}  # what is asked for goes before the method's own
+    distiller = load_distiller(config, checkpoint, options)
 
     def sampler(name: str, denoiser: nn.Module, of_teacher: bool) -> Sampler:
         def draw(prompt: str, seed: int) -> np.ndarray:
             return distiller.sample([prompt], [seed], teacher=of_teacher)[0]
 
-        arguments = distiller.scheduler(of_teacher)[1]
-        return Sampler(name, draw, count(denoiser), steps_of(distiller.family.pipeline_class, arguments))
+        steps = steps_of(distiller.family.pipeline_class, distiller.scheduler(of_teacher)[1])
+        return Sampler(name, draw, count(denoiser), steps)
 
     found = [sampler(student, distiller.student, False)]
     if teacher and distiller.teacher is not None:
@@ -128,7 +126,7 @@ def samplers(
     """
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype} is unknown; choose from {', '.join(DTYPES)}")
-    plans = [(source, *read_source(source, checkpoint, dict(overrides or {}))) for source in sources]
+    plans = [(source, *read_source(source, options, checkpoint, dict(overrides or {}))) for source in sources]
     taken: set[str] = set()
     teachers: list[Mapping] = []
     for source, config, weights in plans:
@@ -151,7 +149,7 @@ def samplers(
         gc.collect()  # a module and its hooks refer to each other; the next source wants the memory
 
 
-def read_source(source: str, checkpoint: str | None, overrides: dict) -> tuple[Config | None, str | None]:
+def read_source(source: str, options: Mapping, checkpoint: str | None, overrides: dict) -> tuple[Config | None, str | None]:
     """Config and checkpoint of a source, checked before anything is loaded; (None, None) for a pipeline."""
     if is_pipeline(source):
         Checkpoint(source, "source").read_json("model_index.json")
@@ -159,7 +157,7 @@ def read_source(source: str, checkpoint: str | None, overrides: dict) -> tuple[C
     name, own = split_source(source)
     config = last_stage(load_config(name, overrides))
     weights = own or checkpoint or exported_student(config)
-    use_checkpoint(config, weights)
+    use_checkpoint(config, weights, dict(options))
     return config, weights
 
 

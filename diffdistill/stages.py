@@ -109,7 +109,12 @@ def plan_stages(configs: list[Config], check_model: Callable[[dict], StudentPlan
 
 
 def check_same_student(before: StudentPlan, after: StudentPlan) -> None:
-    theirs, ours = (build_on_meta(plan.family.denoiser_class, plan.config).state_dict() for plan in (before, after))
+    """Raise InputError unless both have the same tensors; a stage may only add an embedding of the guidance scale."""
+    planned = dict(before.config)
+    if after.guidance_embedding:
+        planned["time_cond_proj_dim"] = after.config["time_cond_proj_dim"]
+    denoiser = before.family.denoiser_class
+    theirs, ours = (build_on_meta(denoiser, config).state_dict() for config in (planned, after.config))
     for name in sorted(ours.keys() | theirs.keys()):
         shapes = [tuple(weights[name].shape) if name in weights else "nothing" for weights in (ours, theirs)]
         if shapes[0] != shapes[1]:

@@ -57,6 +57,8 @@ def test_parameters_are_those_of_the_config(name):
     checkpoint = config.model.teacher.checkpoint
     keep = config.model.student.get("keep") or {}
     student, _ = plan_student(UNet2DConditionModel, teacher_config(checkpoint), keep)
+    for model in (config.model, *(stage.get("model", {}) for stage in config.get("stages", []))):
+        student["time_cond_proj_dim"] = model.get("student", {}).get("guidance_embedding") or student["time_cond_proj_dim"]
     assert (data["Parameters"], data["Teacher Parameters"]) == (parameters(student), teacher_parameters(checkpoint))
 
 

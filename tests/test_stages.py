@@ -7,15 +7,13 @@ import pytest
 import tiny
 import torch
 from diffusers import UNet2DConditionModel
-from mmengine.hooks import Hook
+from staged import assert_equal, launch, weights
 
 from diffdistill.check import check_model
 from diffdistill.config import find_config, load_config
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
-from diffdistill.registry import HOOKS
 from diffdistill.report.data import read_run
-from diffdistill.run import train
 from diffdistill.stages import last_stage, plan_stages, stage_configs
 from diffdistill.student import build_on_meta, make_student
 from diffdistill.summary import summarize
@@ -44,18 +42,6 @@ SD_TINY = find_config("sd_tiny_distill_from_realistic_vision_4_laion_art")
 SSD_1B = find_config("ssd_1b_distill_from_sdxl_pokemon_blip")
 
 
-@HOOKS.register_module()
-class StopAt(Hook):
-    """Ends the process, as far as a run can tell."""
-
-    def __init__(self, step: int):
-        self.step = step
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if runner.iter + 1 == self.step:
-            raise RuntimeError("stopped")
-
-
 @pytest.fixture(scope="module")
 def other_teacher(tmp_path_factory) -> Path:
     return tiny.write_sd(tmp_path_factory.mktemp("pipelines") / "other", seed=1)
@@ -76,19 +62,6 @@ def config_file(tmp_path, tiny_sd, tiny_sdxl, captioned_folder):
         return file
 
     return write
-
-
-def launch(file: Path, folder: Path, resume: str | None = None, **options) -> Path:
-    train(load_config(str(file), options, str(folder)), resume)
-    return folder
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return UNet2DConditionModel.from_pretrained(folder).state_dict()
-
-
-def assert_equal(ours: dict, theirs: dict) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 def log_of(folder: Path) -> str:

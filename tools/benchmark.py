@@ -1,4 +1,7 @@
-"""Measure speed, memory and training: `inference` and `training` time models and steps, `quality` trains over seeds."""
+"""Measure speed, memory and training: `inference` and `training` time models and steps, `quality` trains over seeds.
+
+`steps` measures a student, or its teacher, after different numbers of sampling steps.
+"""
 
 import argparse
 
@@ -36,13 +39,19 @@ def parser() -> argparse.ArgumentParser:
     quality.add_argument("configs", nargs="+", help="config files, or names of the project's configs")
     quality.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     quality.add_argument("--folder", default="work_dirs/benchmark", help="where the runs go (default: %(default)s)")
+    steps = commands.add_parser("steps", help="the metrics of a config's validation by sampling steps")
+    steps.add_argument("config", help="a config file, or the name of one of the project's configs")
+    steps.add_argument("--checkpoint", help="a .pth or UNet folder (default: the exported student of the config's run)")
+    steps.add_argument("--steps", nargs="+", type=int, default=[1, 2, 4, 8, 16], help="default: 1 2 4 8 16")
+    steps.add_argument("--teacher", action="store_true", help="measure the teacher instead, with trailing DDIM")
+    steps.add_argument("--guidance-scale", type=float, help="default: the config's, or the one the student is made for")
     for sub, rounds in ((inference, 10), (training, 20)):
         sub.add_argument("--rounds", type=int, default=rounds, help="timed rounds (default: %(default)s)")
         sub.add_argument("--warmup", type=int, default=2, help="rounds before them (default: %(default)s)")
         sub.add_argument("--random-weights", action="store_true", help="true sizes without a download")
-    for sub in (training, quality):
+    for sub in (training, quality, steps):
         sub.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the configs")
-    for sub in (inference, training, quality):
+    for sub in (inference, training, quality, steps):
         sub.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
         sub.add_argument("--csv", metavar="FILE", help="write the table to FILE as well")
     return whole
@@ -54,6 +63,7 @@ def main() -> None:
 
     from diffdistill.benchmarks import report
     from diffdistill.check import check_file
+    from diffdistill.errors import InputError
 
     for option, file in (("--json", args.json), ("--csv", args.csv)):
         if file:
@@ -73,6 +83,17 @@ def main() -> None:
         config = load_config(args.config, parse_options(args.cfg_options))
         figures = measure_training(config, args.rounds, args.warmup, args.random_weights)
         report.print_training(figures)
+    elif args.command == "steps":
+        from diffdistill.benchmarks.few_steps import metrics_by_steps
+        from diffdistill.config import load_config
+        from diffdistill.run import exported_student
+
+        if args.teacher and args.checkpoint:
+            raise InputError("--teacher: the teacher has no --checkpoint; leave one of them out")
+        config = load_config(args.config, parse_options(args.cfg_options))
+        checkpoint = None if args.teacher else args.checkpoint or exported_student(config)
+        figures = metrics_by_steps(config, checkpoint, args.steps, args.guidance_scale)
+        report.print_steps(figures)
     else:
         from diffdistill.benchmarks.quality import accuracy_table, run_all
 

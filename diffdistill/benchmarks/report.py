@@ -135,6 +135,15 @@ def print_quality(rows: Sequence[Mapping], seeds: Sequence[int], console: Consol
         (console or terminal()).print(drawn)
 
 
+def print_steps(rows: Sequence[Mapping], console: Console | None = None) -> None:
+    """Every metric of a model after each number of sampling steps."""
+    names = [name for name in rows[0] if name not in ("model", "steps", "guidance_scale")]
+    drawn = table("Validation by sampling steps", ["model", "steps", "guidance", *names])
+    for row in rows:
+        drawn.add_row(row["model"], str(row["steps"]), shown(row["guidance_scale"]), *(shown(row[name]) for name in names))
+    (console or terminal()).print(drawn)
+
+
 def write_json(figures: object, file: str | None) -> None:
     if file:
         Path(file).write_text(json.dumps(figures, indent=2) + "\n")

@@ -16,10 +16,10 @@ from diffdistill.benchmarks.cost import forward_flops, matmul_ceiling, model_flo
 from diffdistill.benchmarks.machine import machine
 from diffdistill.benchmarks.timing import Part, interleave, median_ratio, memory_rise, ninetieth, resident, seconds
 from diffdistill.check import check
-from diffdistill.distiller import DTYPES
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
 from diffdistill.hooks.common import distiller_of
+from diffdistill.model import DTYPES
 from diffdistill.random_weights import random_pipeline
 from diffdistill.registry import MODELS
 from diffdistill.stages import last_stage

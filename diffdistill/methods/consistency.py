@@ -48,20 +48,25 @@ class LatentConsistency(Method):
     def __init__(self, guidance_scale: float | list[float], grid: int = 50, target: str = "average", steps: int = 4):
         if target not in ("average", "student"):
             raise InputError(f"model.method.target={target!r} is unknown; use 'average' or 'student'")
+        if not isinstance(grid, int) or grid < 1:
+            raise InputError(f"model.method.grid={grid!r}: give a whole number of 1 or more")
         if not 1 <= steps <= grid:
             raise InputError(f"model.method.steps={steps}: the sampler takes 1 to {grid} (model.method.grid) steps")
         self.guidance, self.grid, self.target = Guidance(guidance_scale), grid, target
         self.needs_average = target == "average"
-        scheduler = dict(type="LCMScheduler", original_inference_steps=grid, timestep_scaling=TIMESTEP_SCALING)
+        scheduler = dict(
+            type="LCMScheduler", original_inference_steps=grid, timestep_scaling=TIMESTEP_SCALING, clip_sample=False
+        )
         self.sampling = dict(scheduler=scheduler, num_inference_steps=steps, guidance_scale=1.0)
 
     def check(self, plan) -> None:
         if len(plan.noise_schedule) % self.grid:
             raise InputError(f"model.method.grid={self.grid} does not divide {len(plan.noise_schedule)} timesteps; use 50")
-        if plan.config.get("time_cond_proj_dim"):
-            self.sampling["guidance_scale"] = self.guidance.usual
-        elif self.needs_average:  # an adapter, which has no embedding, learns an average over the scales
+        embeds = plan.config.get("time_cond_proj_dim")
+        if embeds or self.needs_average:  # an adapter, which has no embedding, learns an average over the scales
             self.guidance.check(plan)
+        if embeds:
+            self.sampling["guidance_scale"] = self.guidance.usual
 
     def __call__(self, distiller, latents: Tensor, condition: dict) -> Step:
         schedule = distiller.noise_schedule

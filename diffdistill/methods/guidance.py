@@ -35,8 +35,13 @@ class Guidance:
         return self.low + (self.high - self.low) * torch.rand(len(like), device=like.device)
 
     def check(self, plan) -> None:
-        """Raise InputError unless the student is told what it has to be told."""
+        """Raise InputError unless the student is told what it has to be told, and nothing else."""
         embeds = plan.config.get("time_cond_proj_dim")
+        if embeds and not self.is_range:
+            raise InputError(
+                f"model.method.guidance_scale={self.low}: the student embeds the scale, and would be sampled with others;"
+                " give the range [low, high] that it will know, or leave out model.student.guidance_embedding"
+            )
         if self.is_range and not embeds:
             raise InputError(
                 f"model.method.guidance_scale=[{self.low}, {self.high}]: a student of a range must be told the scale; set"
@@ -51,7 +56,7 @@ def told(distiller, denoiser, condition: dict, scales: Tensor) -> dict:
         return condition
     # The pipeline's own embedding, so that the student is told in training what sampling will tell it.
     embedding = distiller.frozen.pipeline.get_guidance_scale_embedding(scales.float().cpu() - 1, embedding_dim=width)
-    return dict(condition, timestep_cond=embedding.to(scales.device))
+    return dict(condition, timestep_cond=embedding.to(scales.device, distiller.dtype))
 
 
 def guided_sample(
@@ -65,7 +70,7 @@ def guided_sample(
     schedule, teacher = distiller.teacher_schedule, distiller.teacher
     embeds = teacher.config.time_cond_proj_dim is not None
     if embeds and scales is not None:
-        condition = told(distiller, teacher, condition, scales.to(distiller.dtype))
+        condition = told(distiller, teacher, condition, scales)
     prediction, features = distiller.predict_teacher(noisy, timesteps, condition)
     prediction = promoted(prediction)
     if scales is not None and not embeds:
