@@ -12,7 +12,12 @@ import torch
 from safetensors.torch import load_file
 from test_adapters import KINDS, shake
 
+from diffdistill.benchmark import step_costs
+from diffdistill.config import load_config
+from diffdistill.errors import InputError
 from diffdistill.finetuner import FineTuner
+from diffdistill.stages import stage_configs
+from diffdistill.summary import summarize
 from diffdistill.trained import load_trained, save_adapters
 
 LORA = '''
@@ -170,6 +175,28 @@ def test_two_ranks_train_adapters_of_which_some_have_no_gradient(config, tiny_sd
     moved = [name for name in names if ".lora_B." in name and names[name].abs().sum() > 0]
     assert moved
     assert not any(name.startswith("text_encoder.encoder.layers.1.") for name in moved)
+
+
+def test_the_summary_counts_what_is_trained(run, config, tiny_sd):
+    figures = summarize(load_config(config))
+    assert figures["trainable_parameters"] == sum(tensor.numel() for tensor in weights(run.work_dir / "step3").values())
+    assert (figures["origin"], figures["teacher"]["checkpoint"]) == ("base", str(tiny_sd))
+    memory = figures["memory"]
+    assert memory["weights"] == memory["ema"] == 4 * figures["trainable_parameters"]
+    assert memory["teacher"] == 0
+    assert memory["frozen"] == 4 * (figures["student"]["parameters"] + sum(figures["frozen"].values()))
+
+
+def test_what_needs_a_student_refuses_a_fine_tuning(config, tmp_path):
+    ended = runs.tool("make_student", config, tmp_path / "out")
+    assert ended.code == 2
+    assert "model.type='FineTuner' has no student of its own" in ended.err
+    staged = load_config(config)
+    staged.stages = [dict(name="one")]
+    with pytest.raises(InputError, match=r"stage 1 of 1: one: .*model.type must be a Distiller"):
+        stage_configs(staged)
+    with pytest.raises(InputError, match="one with a teacher"):
+        step_costs(load_config(config))
 
 
 # Files
