@@ -134,7 +134,7 @@ class DiffusionModel(BaseModel):
         super().__init__(data_preprocessor)
         self.dtype = compute_dtype(dtype)
         self.family, self.losses, self.method = plan.family, plan.losses, plan.method
-        self.noise_schedule = plan.noise_schedule
+        self.noise_schedule, self.layers = plan.noise_schedule, plan.layers
         self.sampling = dict(sampling or {})
         self.predict_with = "student"  # or "teacher", to validate it by the same protocol
 

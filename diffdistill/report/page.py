@@ -125,7 +125,7 @@ def comparison_table(runs: list[Run]) -> list[tuple[str, list[str]]]:
         ("parameters", [student.get("parameters") and numbers.count(student["parameters"]) for _, student in sizes]),
         ("operations of a call", [student.get("gmacs") and numbers.operations(student["gmacs"]) for _, student in sizes]),
         *metric_rows(runs),
-        ("measured by", [protocol_text(run.results.get("protocol")) for run in runs]),
+        ("measured by", [protocol_text(protocol_of(run)) for run in runs]),
         ("a training step takes", [numbers.seconds(run.results.get("seconds_per_step")) for run in runs]),
         ("a picture takes", [numbers.seconds(time.get("student")) for time in times]),
         ("with its teacher", [numbers.seconds(time.get("teacher")) for time in times]),
@@ -145,7 +145,15 @@ def metric_rows(runs: list[Run]) -> list[tuple[str, list[str | None]]]:
     return rows
 
 
+def protocol_of(run: Run) -> object:
+    """By what the last validation was measured."""
+    return next((record["protocol"] for record in reversed(run.validation) if record.get("protocol")), None)
+
+
 def protocol_text(protocol: object) -> str:
+    """`steps 25, seed 0`, with what is nested in brackets."""
     if isinstance(protocol, dict):
-        return ", ".join(f"{name} {value}" for name, value in protocol.items())
-    return str(protocol or "")
+        return ", ".join(f"{name} {protocol_text(value)}" for name, value in protocol.items())
+    if isinstance(protocol, (list, tuple)):
+        return "[" + ", ".join(map(protocol_text, protocol)) + "]"
+    return str("" if protocol is None else protocol)

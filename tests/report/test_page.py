@@ -163,6 +163,7 @@ def test_the_tool_compares_runs(shapes_run, published_run, tmp_path):
     assert [line["steps"] for line in lines] == [[1, 2, 3, 4, 5, 6], [1, 2, 3]]
     assert [line["name"][:2] for line in lines] == ["A ", "B "]
     assert page.count('src="data:image/') == 2 + 2
+    assert re.search(r"<th>measured by</th>\s*<td>[^<–]", page)
     cells = re.search(r"<th>parameters</th>(.*?)</tr>", page, re.DOTALL)[1]
     assert len(re.findall(r"<td>[\d.]+ [kM]</td>", cells)) == 2
 
