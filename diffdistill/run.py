@@ -48,25 +48,24 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
         )
     try:
         Runner.from_cfg(config).train()
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; {how_to_resume(config.work_dir)}") from None
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"out of memory with train_dataloader.batch_size={config.train_dataloader.batch_size}: lower it and raise"
-            " optim_wrapper.accumulative_counts in turn, or set model.gradient_checkpointing=True"
-        ) from error
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise InputError(f"no space left on the disk of {config.work_dir}; {how_to_resume(config.work_dir)}") from error
-    except Exception as error:
-        # Where Ctrl-C falls into a save, or ends a data loader's worker, torch reports that over the interrupt behind it.
-        cause = error.__context__
-        while cause is not None and not isinstance(cause, KeyboardInterrupt):
-            cause = cause.__context__
-        if cause is None:
-            raise
-        raise KeyboardInterrupt(f"interrupted; {how_to_resume(config.work_dir)}") from None
+    except (KeyboardInterrupt, Exception) as error:
+        if was_interrupted(error):
+            raise KeyboardInterrupt(f"interrupted; {how_to_resume(config.work_dir)}") from None
+        if isinstance(error, torch.OutOfMemoryError):
+            raise InputError(
+                f"out of memory with train_dataloader.batch_size={config.train_dataloader.batch_size}: lower it and raise"
+                " optim_wrapper.accumulative_counts in turn, or set model.gradient_checkpointing=True"
+            ) from error
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise InputError(f"no space left on the disk of {config.work_dir}; {how_to_resume(config.work_dir)}") from error
+        raise
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind `error`: where it falls into a save, or ends a worker, torch reports that over it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def how_to_resume(work_dir: str) -> str:

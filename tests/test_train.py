@@ -12,6 +12,8 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from mmengine.config import Config
 
+from diffdistill.config import find_config
+
 
 def load_unet(work_dir):
     """The exported student as plain diffusers loads it, and what did not fit."""
@@ -188,3 +190,23 @@ def test_a_stopped_run_resumes_and_ends(tiny_sdxl, tmp_path):
     assert not list(work_dir.glob("*.partial")) + list(work_dir.glob(".*"))
     assert [path.name for path in work_dir.glob("*.pth")] == [f"iter_{step + 1}.pth"]
     assert (work_dir / "last_checkpoint").read_text() == str(work_dir / f"iter_{step + 1}.pth")
+
+
+def test_an_interrupt_inside_a_save_loses_nothing(tiny_sdxl, tmp_path):
+    """Ctrl-C while a checkpoint is written: one line, and the checkpoint before it is whole."""
+    work_dir = tmp_path / "run"
+    config = tmp_path / "interrupted.py"
+    config.write_text(
+        f'''_base_ = ["{find_config("small_sd_xl_shapes_task_only")}"]
+custom_imports = dict(imports=["interrupting"])
+custom_hooks = [dict(type="InterruptSave", step=4)]
+'''
+    )
+    options = runs.shapes(tiny_sdxl, train_cfg__max_iters=6, default_hooks__checkpoint__interval=2)
+    places = f"{runs.ROOT}:{runs.ROOT / 'tests'}"
+    process = runs.start("train", config, "--work-dir", work_dir, *runs.options(**options), PYTHONPATH=places)
+    ended = runs.finish(process)
+    assert ended.code == 130, ended
+    assert ended.err == f"interrupted; the same command with --resume goes on from {work_dir / 'iter_2.pth'}\n"
+    assert runs.checkpoint(work_dir, 2)["meta"]["iter"] == 2
+    assert not (work_dir / "iter_4.pth").exists()
