@@ -165,7 +165,7 @@ class Distiller(DiffusionModel):
     ):
         plan = StudentPlan(teacher, student, feature_pairs, losses, method)
         super().__init__(plan, gradient_checkpointing, dtype, sampling, data_preprocessor)
-        self.pairs, self.layers = plan.pairs, plan.layers
+        self.pairs = plan.pairs
         self.get_average = lambda: None  # for TargetEMAHook
 
     @property
