@@ -129,7 +129,7 @@ def test_the_adapter_of_a_run_is_measured_from_either_file(run, config, tmp_path
         options = ["--batches", "2", "--json", file, "--cfg-options", *validation]
         ended = runs.tool("test", config, "--checkpoint", run.work_dir / name, "--work-dir", tmp_path, *options)
         assert ended.code == 0, ended
-        figures[name] = json.loads(file.read_text())["loss_task"]
+        figures[name] = json.loads(file.read_text())["results"][0]["loss_task"]
     assert figures["iter_4.pth"] == figures["step3"] != figures["step1"]
     ended = runs.tool("test", config, "--checkpoint", config.parent, "--work-dir", tmp_path)
     assert ended.code == 2
