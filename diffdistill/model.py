@@ -135,11 +135,11 @@ class DiffusionModel(BaseModel):
         self.dtype = compute_dtype(dtype)
         self.family, self.losses, self.method, self.noise_schedule = (
             plan.family,
-            self.layers = plan.layers  # which of the teacher's layers the student has
             plan.losses,
             plan.method,
             plan.noise_schedule,
         )
+        self.layers = plan.layers  # which of the teacher's layers the student has
         self.sampling = dict(sampling or {})
         self.predict_with = "student"  # or "teacher", to validate it by the same protocol
 
