@@ -19,10 +19,10 @@ from rich.progress import Progress
 from torch import nn
 
 from diffdistill.config import load_config, short_name
-from diffdistill.distiller import DTYPES
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
 from diffdistill.grid import picture_grid
+from diffdistill.model import DTYPES
 from diffdistill.registry import MODELS
 from diffdistill.run import exported_student, load_distiller, use_checkpoint
 from diffdistill.stages import last_stage

@@ -14,8 +14,8 @@ from diffdistill.benchmarks.published import PRESETS
 from diffdistill.benchmarks.timing import Part, interleave, median_ratio, ninetieth
 from diffdistill.benchmarks.variants import Variant
 from diffdistill.denoisers import rules_of
-from diffdistill.distiller import DTYPES
 from diffdistill.errors import InputError
+from diffdistill.model import DTYPES
 from diffdistill.student import build_on_meta
 from diffdistill.summary import count, measure
 
