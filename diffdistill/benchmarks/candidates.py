@@ -14,11 +14,11 @@ from torch import nn
 from diffdistill.check import check_model
 from diffdistill.config import load_config, short_name
 from diffdistill.denoisers import RULES, rules_of
-from diffdistill.distiller import StudentPlan
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
 from diffdistill.families.base import freeze
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
+from diffdistill.model import Plan
 from diffdistill.random_weights import random_model, random_pipeline
 from diffdistill.stages import last_stage, plan_stages, stage_configs
 
@@ -110,6 +110,8 @@ class Loader:
             plan = plan_of(config)
             if plan is None:
                 raise InputError(f"{source}: a {config.model['type']} has neither teacher nor student")
+            if is_teacher and "teacher" not in config.model:
+                raise InputError(f"{source}: a {config.model['type']} has no teacher; leave out {TEACHER}")
             family = plan.family
             on_disk = None if self.random_weights else self.on_disk(config, plan, is_teacher)
             if on_disk:
@@ -122,7 +124,8 @@ class Loader:
             else:
                 pipeline = self.surround(family.checkpoint, family.denoiser_name, denoiser, family.vae)
             pixels = latent_pixels(family.checkpoint)
-        teacher = str(config.model.teacher.get("denoiser") or family.checkpoint.name)
+        origin = config.model.get("teacher") or config.model.get("base")
+        teacher = str(origin.get("denoiser") or family.checkpoint.name)
         name = Path(teacher.removeprefix(PACKAGED)).name if is_teacher else short_name(config.filename)
         return Candidate(name, denoiser, pipeline, "checkpoint" if on_disk else "random", pixels)
 
@@ -135,7 +138,7 @@ class Loader:
         """A pipeline with random weights around `denoiser`, where pipelines are wanted."""
         return random_pipeline(checkpoint, self.dtype, self.device, {place: denoiser}, vae) if self.pipelines else None
 
-    def on_disk(self, config: Config, plan: StudentPlan, is_teacher: bool) -> tuple[Checkpoint, str] | None:
+    def on_disk(self, config: Config, plan: Plan, is_teacher: bool) -> tuple[Checkpoint, str] | None:
         """Where the weights of a config's denoiser are: the checkpoint and its subfolder."""
         family = plan.family
         if is_teacher:
@@ -160,7 +163,7 @@ def latent_pixels(checkpoint: Checkpoint) -> int:
     return 2 ** (len(checkpoint.read_json("vae/config.json")["block_out_channels"]) - 1)
 
 
-def plan_of(config: Config) -> StudentPlan | None:
+def plan_of(config: Config) -> Plan | None:
     """The plan of a config's student, of its last stage where it has stages; None where the model is no Distiller."""
     return plan_stages(stage_configs(config), check_model)[-1] if config.get("stages") else check_model(config.model)
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
+from torch import nn
 
 from diffdistill.benchmarks.cost import forward_flops, matmul_ceiling, model_flops
 from diffdistill.benchmarks.machine import machine
@@ -65,6 +66,12 @@ class TrainingStep:
         self.batch = self.distiller.data_preprocessor(next(self.batches))
         self.latents, self.condition = self.distiller.encode(self.batch)
 
+    @property
+    def teachers(self) -> list[nn.Module]:
+        """The teacher, and the average of the student where a method asks it; not a teacher that is the student itself."""
+        found = (getattr(self.distiller, name, None) for name in ("teacher", "average"))
+        return [model for model in found if model is not None and model is not self.distiller.student]
+
     def iteration(self) -> None:
         """What a run does for every step, but for its hooks."""
         self.distiller.train_step(next(self.batches), self.wrapper)
@@ -100,10 +107,7 @@ class TrainingStep:
         """Seconds of the parts of an iteration; "rest" is what none of them is: noise, losses, the log."""
         clock = Stopwatch(self.device)
         watched = [(self.distiller, "encode", "encode"), (self.distiller.student, "forward", "student")]
-        # An average of the student is a teacher too, where a method asks it.
-        models = (self.distiller.teacher, self.distiller.average)
-        teachers = [model for model in models if model not in (None, self.distiller.student)]  # one may be both
-        watched += [(model, "forward", "teacher") for model in teachers]
+        watched += [(model, "forward", "teacher") for model in self.teachers]
         watched += [(self.wrapper, "backward", "backward"), (self.wrapper, "step", "optimizer")]
         watched += [(self.wrapper, "zero_grad", "optimizer")]
 
@@ -128,7 +132,7 @@ class TrainingStep:
             counts[name] += len(args[0] if args else kwargs["sample"])
 
         distiller = self.distiller
-        models = [model for model in (distiller.student, distiller.average, distiller.teacher) if model is not None]
+        models = [distiller.student, *self.teachers]
         hooks = [model.register_forward_pre_hook(count, with_kwargs=True) for model in models]
         self.iteration()
         for hook in hooks:
@@ -170,11 +174,13 @@ def leave_out_the_rest(config: Config, folder: str) -> None:
 def use_random_weights(config: Config, folder: Path) -> None:
     """Give `config` a teacher of the same architecture with random weights, written to `folder`."""
     with planning():
-        family = MODELS.build(config.model.teacher)
+        origin = config.model.get("teacher") or config.model.base
+        family = MODELS.build(origin)
         pipeline = random_pipeline(family.checkpoint, DTYPES[config.model.get("dtype", "float32")], "cpu", vae=family.vae)
         pipeline.save_pretrained(folder)
-    config.model.teacher.update(checkpoint=str(folder), vae=None, variant=None)
-    config.model.student = dict(config.model.get("student") or {}, checkpoint=None)
+    origin.update(checkpoint=str(folder), vae=None, variant=None)
+    if config.model.get("student"):
+        config.model.student.checkpoint = None
 
 
 def measure_step(step: TrainingStep, batch_size: int, rounds: int, warmup: int, device: str) -> dict:
