@@ -227,6 +227,31 @@ def test_the_exported_pipeline_gives_the_samplers_pictures(name, trained, tmp_pa
         assert (saved["_class_name"], saved["original_inference_steps"]) == ("LCMScheduler", 50)
 
 
+def test_lcm_lora_gives_the_samplers_pictures_in_plain_diffusers(tiny_sdxl, tmp_path):
+    """An adapter on the teacher itself, which is one model in memory; loaded with `load_lora_weights`."""
+    adapter = dict(type="LoraConfig", r=4, lora_alpha=4, target_modules=["to_q", "to_v", "ff.net.2"])
+    student = dict(keep=dict(_delete_=True), adapter=adapter)
+    file = write(tmp_path / "lora.py", tiny_sdxl, dict(LCM, target="student"), student)
+    run = launch(file, tmp_path / "run")
+    distiller = load_distiller(load_config(str(file)), str(run / "step1"))
+    distiller.family.decode = lambda pipeline, latents: latents
+    ours = distiller.sample(["a dog"], [3])
+
+    pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(tiny_sdxl)
+    pipeline.scheduler = diffusers.LCMScheduler.from_pretrained(run / "scheduler")
+    pipeline.set_progress_bar_config(disable=True)
+
+    def pictures():
+        generator = torch.Generator().manual_seed(3)
+        options = dict(num_inference_steps=2, guidance_scale=1.0, output_type="latent")
+        return pipeline(["a dog"], generator=[generator], **options).images
+
+    without = pictures()
+    pipeline.load_lora_weights(run / "step1")
+    torch.testing.assert_close(ours, pictures(), rtol=1e-4, atol=1e-5 * without.abs().max().item())
+    assert not torch.allclose(without, ours, rtol=0, atol=1e-4 * without.abs().max().item())
+
+
 def test_export_reads_no_teacher(trained, tmp_path, monkeypatch):
     """SDXL's would be 10 GB; and the folder of a teacher that was a stage of the run may be gone."""
     file, run = trained("progressive_v")
@@ -303,7 +328,12 @@ def test_accuracy_by_steps_on_the_command_line(trained, tmp_path):
 
 # The real configs
 
-CONFIGS = sorted(path for folder in ("progressive", "guidance", "lcm") for path in (config_root() / folder).glob("*.py"))
+CONFIGS = sorted(
+    path
+    for folder in ("progressive", "guidance", "lcm")
+    for path in (config_root() / folder).glob("*.py")
+    if "lora" not in path.stem
+)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
