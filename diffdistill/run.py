@@ -12,6 +12,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner, set_random_seed
 
 from diffdistill.check import check, check_checkpoint, check_model, check_parts
+from diffdistill.class_pictures import make_class_pictures, name_class_folder
 from diffdistill.distiller import Distiller
 from diffdistill.errors import InputError
 from diffdistill.hooks.common import distiller_of
@@ -36,12 +37,14 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
         config.load_from = resume
     config.resume = bool(resume)
     config.launcher = launcher
+    name_class_folder(config)
     check(config, config.get("load_from"))
     if launcher != "none" and not torch.cuda.is_available():
         if not torch.distributed.is_initialized():
             start_process_group(launcher)
         config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
     try:
+        make_class_pictures(config)
         Runner.from_cfg(config).train()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; {how_to_resume(config.work_dir)}") from None

@@ -1,7 +1,17 @@
 """Data sets of captioned pictures, and what is done to each picture."""
 
 from .captioned import CaptionedImages
+from .dreambooth import DreamBoothDataset
 from .shapes import ShapesCaptions, ShapesDataset
 from .transforms import CaptionDropout, PackInputs, RandomFlip, ResizeCrop
 
-__all__ = ["CaptionDropout", "CaptionedImages", "PackInputs", "RandomFlip", "ResizeCrop", "ShapesCaptions", "ShapesDataset"]
+__all__ = [
+    "CaptionDropout",
+    "CaptionedImages",
+    "DreamBoothDataset",
+    "PackInputs",
+    "RandomFlip",
+    "ResizeCrop",
+    "ShapesCaptions",
+    "ShapesDataset",
+]
