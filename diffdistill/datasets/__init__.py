@@ -2,7 +2,7 @@
 
 from .captioned import CaptionedImages
 from .dreambooth import DreamBoothDataset
-from .shapes import ShapesCaptions, ShapesDataset
+from .shapes import ShapesCaptions, ShapesDataset, StarCaptions
 from .transforms import CaptionDropout, PackInputs, RandomFlip, ResizeCrop
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "ResizeCrop",
     "ShapesCaptions",
     "ShapesDataset",
+    "StarCaptions",
 ]
