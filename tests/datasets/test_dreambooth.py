@@ -12,6 +12,7 @@ from diffdistill import errors
 from diffdistill.datasets import CaptionedImages, DreamBoothDataset
 from diffdistill.datasets.class_pictures import ClassPictures
 from diffdistill.errors import InputError
+from diffdistill.step import prior_weights
 
 PIPELINE = [dict(type="ResizeCrop", size=8), dict(type="PackInputs")]
 DOG, SKS = "a photo of a dog", "a photo of sks dog"
@@ -100,6 +101,7 @@ def test_the_mean_over_a_batch_is_the_paper_s_sum_of_means(folder, tmp_path):
     (batch,) = DataLoader(DreamBoothDataset(folder, SKS, wanted, PIPELINE), batch_size=5)
     losses = torch.rand(10)
     torch.testing.assert_close((batch["weight"] * losses).mean(), losses[::2].mean() + 0.3 * losses[1::2].mean())
+    torch.testing.assert_close(batch["weight"], prior_weights(torch.tensor([False, True] * 5), 0.3))
 
 
 def test_fewer_class_pictures_than_instances_repeat(folder, tmp_path):

@@ -1,7 +1,5 @@
-"""833 captioned pictures of lambdalabs/pokemon-blip-captions at 512 x 512, center crop and flip."""
+"""833 captioned pictures of lambdalabs/pokemon-blip-captions at 512 x 512, center crop and flip; see pokemon_blip_1024.py."""
 
-_base_ = ["./pokemon_blip_1024.py"]
+_base_ = ["./captioned_512.py"]
 
-train_dataloader = dict(
-    dataset=dict(pipeline=[dict(type="ResizeCrop", size=512), dict(type="RandomFlip"), dict(type="PackInputs")])
-)
+train_dataloader = dict(batch_size=2, num_workers=4, dataset=dict(source="lambdalabs/pokemon-blip-captions"))
