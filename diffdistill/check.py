@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from diffdistill import registry
+from diffdistill.class_pictures import missing_class_pictures
 from diffdistill.errors import InputError
 from diffdistill.families.terminal_snr import check_terminal_snr, rescales
 from diffdistill.model import DiffusionModel, Plan, compute_dtype, scheduler_class
@@ -67,7 +68,9 @@ def check(config: Config, checkpoint: str | None = None) -> Plan | None:
     check_average(config, plan)
     if checkpoint:
         check_checkpoint(checkpoint, plan)
-    build(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")[0]
+    dataset = build(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")
+    if not missing_class_pictures(dataset):
+        dataset[0]
     if config.get("val_evaluator") is not None:
         check_evaluation(config, "val", plan)
     for kind in ("default_hooks", "custom_hooks"):

@@ -1,5 +1,7 @@
-"""The one exception that means: what the user gave cannot work."""
+"""What the user gave cannot work: the one exception that means so, and the one warning that a part of it cannot."""
 
+import functools
+import logging
 import math
 
 
@@ -17,3 +19,9 @@ def check_range(where: str, value: float, above: float, up_to: float = math.inf)
         most = "" if up_to == math.inf else f" and at most {up_to:g}"
         raise InputError(f"{where}={value!r} must be a number above {above:g}{most}")
     return value
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """One line on stderr, however often the same is found: a data set, for one, is built for the check and for the run."""
+    logging.getLogger("diffdistill").warning("warning: %s", message)

@@ -190,6 +190,7 @@ class DiffusionModel(BaseModel):
             rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
             return [dict(row, image=picture) for row, picture in zip(rows, pictures, strict=True)]
         step = self.method(self, *self.encode(batch))
+        step.sample_weights = batch.get("weight")
         return {f"loss_{name}": loss(step) for name, loss in self.losses.items()}
 
     def encode(self, batch: dict) -> tuple[Tensor, dict]:

@@ -12,6 +12,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from diffdistill.check import check, check_checkpoint, check_model, check_parts, check_sampling
+from diffdistill.class_pictures import make_class_pictures, name_class_folder
 from diffdistill.distiller import Distiller
 from diffdistill.errors import InputError
 from diffdistill.model import DiffusionModel
@@ -34,6 +35,7 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
         config.load_from = resume
     config.resume = bool(resume)
     config.launcher = launcher
+    name_class_folder(config)
     plan = check(config, config.get("load_from"))
     # SDXL reads its first text encoder before the last layer, which then has no gradients: DDP must not wait for them.
     config.find_unused_parameters = plan is not None and len(plan.on_meta) > 1
@@ -47,6 +49,7 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
             find_unused_parameters=config.find_unused_parameters,
         )
     try:
+        make_class_pictures(config)
         Runner.from_cfg(config).train()
     except (KeyboardInterrupt, Exception) as error:
         if was_interrupted(error):

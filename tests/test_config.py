@@ -6,9 +6,8 @@ import pytest
 import runs
 from mmengine.config import Config
 
-from diffdistill.check import check_parts
+from diffdistill.check import check_model, check_parts
 from diffdistill.config import find_config, load_config
-from diffdistill.distiller import StudentPlan
 
 FILES = sorted((runs.ROOT / "configs").rglob("*.py"))
 CONFIGS = [path for path in FILES if "_base_" not in path.parts]
@@ -29,11 +28,12 @@ def on_disk(request, tmp_path):
 
     def load(path) -> Config:
         config = load_config(path.stem)
-        kind = "sdxl" if config.model.teacher.type == "StableDiffusionXL" else "sd"
-        shapes = path.parent.name == "shapes"
+        origin = config.model.get("base") or config.model.teacher
+        kind = "sdxl" if origin.type == "StableDiffusionXL" else "sd"
+        shapes = origin.checkpoint.startswith("diffdistill::")
         checkpoint = f"diffdistill::{kind}_shapes" if shapes else str(request.getfixturevalue(f"tiny_{kind}"))
-        config.model.teacher.update(checkpoint=checkpoint, vae=None)
-        if config.model.student.get("checkpoint"):
+        origin.update(checkpoint=checkpoint, vae=None)
+        if config.model.get("student", {}).get("checkpoint"):
             config.model.student.checkpoint = None
         return config
 
@@ -56,15 +56,13 @@ def test_a_dumped_config_rebuilds_the_same_student(path, on_disk, tmp_path):
     dumped = Config.fromfile(tmp_path / "dumped.py")
     assert dumped.to_dict() == config.to_dict()
 
-    plans = [plan(each.model) for each in (config, dumped)]
+    plans = [check_model(each.model) for each in (config, dumped)]
     assert plans[0].config == plans[1].config
-    assert plans[0].layers.kept == plans[1].layers.kept
+    assert plans[0].trained_state().keys() == plans[1].trained_state().keys()
+    if "student" in config.model:
+        assert plans[0].layers.kept == plans[1].layers.kept
     assert plans[0].pairs == plans[1].pairs
     assert bool(plans[0].pairs) == any(loss.needs_features for loss in plans[0].losses.values())
-
-
-def plan(model) -> StudentPlan:
-    return StudentPlan(model.teacher, model.student, model.get("feature_pairs"), model.losses)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name)

@@ -54,6 +54,10 @@ def test_every_folder_of_configs_is_imported():
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_parameters_are_those_of_the_config(name):
     config, data = Config.fromfile(ROOT / MODELS[name]["Config"]), MODELS[name]["Metadata"]
+    if "base" in config.model:
+        assert data["Base"] == config.model.base.checkpoint
+        assert data["Parameters"] == teacher_parameters(config.model.base.checkpoint)
+        return
     checkpoint = config.model.teacher.checkpoint
     keep = config.model.student.get("keep") or {}
     student, _ = plan_student(UNet2DConditionModel, teacher_config(checkpoint), keep)

@@ -35,9 +35,11 @@ def section(collection: dict, models: list[dict]) -> list[str]:
     header, rows = ["config", "teacher", "parameters", "of the teacher", "trained on", "schedule", "scores"], []
     for model in models:
         data, results = model["Metadata"], scores(model)
-        share = f"{100 * data['Parameters'] / data['Teacher Parameters']:.1f} %"
+        teacher, share = f"none, tunes {data.get('Base')}", "–"
+        if "Teacher" in data:
+            teacher, share = data["Teacher"], f"{100 * data['Parameters'] / data['Teacher Parameters']:.1f} %"
         name, parameters = f"[{model['Name']}]({model['Config']})", f"{data['Parameters']:,}"
-        rows.append([name, data["Teacher"], parameters, share, data["Training Data"], data["Schedule"], results or "–"])
+        rows.append([name, teacher, parameters, share, data["Training Data"], data["Schedule"], results or "–"])
     return [*lines, *table(header, rows), ""]
 
 

@@ -2,16 +2,19 @@
 
 from .captioned import CaptionedImages
 from .captions import CaptionList
-from .shapes import ShapesCaptions, ShapesDataset
+from .dreambooth import DreamBoothDataset
+from .shapes import ShapesCaptions, ShapesDataset, StarCaptions
 from .transforms import CaptionDropout, PackInputs, RandomFlip, ResizeCrop
 
 __all__ = [
     "CaptionDropout",
     "CaptionList",
     "CaptionedImages",
+    "DreamBoothDataset",
     "PackInputs",
     "RandomFlip",
     "ResizeCrop",
     "ShapesCaptions",
     "ShapesDataset",
+    "StarCaptions",
 ]

@@ -1,8 +1,5 @@
 """Captioned pictures from wherever the Hugging Face `datasets` library can read them."""
 
-import io
-from pathlib import Path
-
 import datasets
 import torch
 from PIL import Image
@@ -11,8 +8,8 @@ from torch.utils.data import Dataset
 from diffdistill.errors import InputError
 from diffdistill.registry import DATASETS, TRANSFORMS
 
-from .sources import first_line, open_source
-from .transforms import upright_rgb
+from .pictures import read_picture
+from .sources import first_line, local_path, open_source
 
 CAPTION_NAMES = ("text", "caption", "captions", "prompt")
 
@@ -27,7 +24,7 @@ class CaptionedImages(Dataset):
     Args:
         source: name on the Hugging Face Hub; or a folder of pictures with `metadata.csv` or `metadata.jsonl` (`file_name`
             and the caption); a folder or file of parquet; a folder written by `Dataset.save_to_disk`; a JSONL or CSV file
-            with paths of pictures, relative to its own folder.
+            with paths of pictures, relative to its own folder; or what this package has, "diffdistill::star_pictures".
         split: which rows, slices included ("train[:100]"); a single `Dataset` saved to disk is read whole.
         image_column: pictures, encoded pictures, or paths of pictures.
         caption_column: text or lists of texts; by default the one column named text, caption, captions or prompt.
@@ -48,7 +45,7 @@ class CaptionedImages(Dataset):
     ):
         self.pipeline = [TRANSFORMS.build(transform) for transform in pipeline]
         self.source = str(source)
-        path = Path(source).expanduser()
+        path = local_path(self.source)
         self.folder = path.parent if path.is_file() else path
         rows = open_source(self.source, split)
         self.image_column = image_column
@@ -72,19 +69,22 @@ class CaptionedImages(Dataset):
 
     def _item(self, index: int) -> dict:
         row = self.rows[index]
+        return {"image": self._picture(row[self.image_column], index), "caption": self.caption(row, index)}
+
+    def caption(self, row: dict, index: int) -> str:
+        """The caption of a row, or one of its captions."""
         caption = row[self.caption_column]
         if isinstance(caption, list) and caption:
             caption = caption[int(torch.randint(len(caption), ()))]
         if not isinstance(caption, str):
             raise InputError(f"{self.source}: row {index} has {caption!r} as its {self.caption_column!r}, which is not text")
-        return {"image": self._picture(row[self.image_column], index), "caption": caption}
+        return caption
 
     def _picture(self, value: dict | bytes | str, index: int) -> Image.Image:
         if isinstance(value, dict):  # how `datasets` stores a picture
             value = value["bytes"] or value["path"]
         try:
-            with Image.open(io.BytesIO(value) if isinstance(value, bytes) else self.folder / value) as picture:
-                return upright_rgb(picture)
+            return read_picture(value, self.folder)
         except Exception as error:  # the decoders of broken files raise nearly anything
             name = f"row {index}" if isinstance(value, bytes) else f"row {index} ({value})"
             raise InputError(f"{self.source}: the picture of {name} cannot be read: {first_line(error)}") from error

@@ -84,6 +84,33 @@ class ShapesCaptions(Dataset):
         return dict(self.items[index])
 
 
+@DATASETS.register_module()
+class StarCaptions(ShapesCaptions):
+    """Captions of `ShapesCaptions`, and after them captions of stars, in which a word of one's own stands for "star".
+
+    So one validation says what a personalised pipeline has learnt, and what it has forgotten. Beside those of
+    `ShapesCaptions`, items hold `shows`, the world's own caption of what the picture should show, and `star`, a bool. The
+    stars' colours, backgrounds and positions are drawn at random; none of them is `seen`.
+
+    Args:
+        word: what `caption` has for "star"; "s", one of the tokenizer's tokens that no caption uses, is what the embedded
+            text encoders can tell from the four shapes without losing count of the words behind it.
+        stars: how many captions of stars.
+        length, seed: of `ShapesCaptions`; the stars and their noise follow from `seed`, too.
+    """
+
+    def __init__(self, word: str = "s", stars: int = 128, length: int = 256, seed: int = 0):
+        super().__init__(length, seed)
+        if stars < 1:
+            raise InputError(f"StarCaptions: stars={stars} must be at least 1")
+        for item in self.items:
+            item |= {"shows": item["caption"], "star": False}
+        # Indices far from those of pictures that anybody trains on.
+        for i, shows in enumerate(world.stars(seed, range(2**20, 2**20 + stars)).captions()):
+            caption, noise = shows.replace(world.KINDS[world.STAR], word), 1_000_003 * seed + length + i
+            self.items.append({"caption": caption, "seed": noise, "seen": False, "shows": shows, "star": True})
+
+
 def _captions(seed: int, split: str, n: int) -> list[str]:
     """`n` captions of the split in random order; all of them come once before any comes twice, and so on."""
     every = [caption for caption, stated in world.ALL_CAPTIONS.items() if stated.held_out == (split == "held_out")]

@@ -12,6 +12,14 @@ from diffdistill.errors import InputError
 
 READERS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
 UNREADABLE = (DatasetsError, OSError, ValueError)
+PACKAGED = "diffdistill::"
+
+
+def local_path(source: str) -> Path:
+    """Where `source` is if it is on this disk; `diffdistill::star_pictures` is a folder of this package."""
+    if source.startswith(PACKAGED):
+        return Path(__file__).parent.parent / "assets" / source.removeprefix(PACKAGED)
+    return Path(source).expanduser()
 
 
 def open_source(source: str, split: str) -> datasets.Dataset:
@@ -22,7 +30,7 @@ def open_source(source: str, split: str) -> datasets.Dataset:
     Raises:
         InputError: there is no such source, it is empty, it cannot be parsed, or it has no such split.
     """
-    path = Path(source).expanduser()
+    path = local_path(source)
     if path.is_file():
         if path.stat().st_size == 0:
             raise InputError(f"{source}: the file is empty")

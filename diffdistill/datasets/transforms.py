@@ -13,17 +13,6 @@ from diffdistill.errors import InputError
 from diffdistill.registry import TRANSFORMS
 
 
-def upright_rgb(picture: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it on white paper: turned by its EXIF tag, transparency filled with white, in RGB."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16 bits per pixel, which `convert` would clip at 255 instead of scaling
-        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
-
-
 @TRANSFORMS.register_module()
 class ResizeCrop:
     """Shrink or enlarge the picture until it just covers `size`, then crop to `size`; nothing is ever padded.
@@ -100,9 +89,9 @@ class CaptionDropout:
 class PackInputs:
     """The last transform: what a batch is made of, and nothing else.
 
-    Returns `pixel_values`, float32 (3, height, width) in [-1, 1]; `caption`; and `time_ids`, float32 (6,), in SDXL's order:
-    original height and width, crop top and left, target height and width. A picture that no `ResizeCrop` has seen counts as
-    uncropped.
+    Returns `pixel_values`, float32 (3, height, width) in [-1, 1]; `caption`; `time_ids`, float32 (6,), in SDXL's order:
+    original height and width, crop top and left, target height and width; and where the item has one its `weight`, a float32
+    scalar. A picture that no `ResizeCrop` has seen counts as uncropped.
     """
 
     def __call__(self, item: dict) -> dict:
@@ -110,11 +99,14 @@ class PackInputs:
         target = (image.height, image.width)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
         time_ids = (*item.get("original_size", target), *item.get("crop_top_left", (0, 0)), *target)
-        return {
+        packed = {
             "pixel_values": pixels.contiguous(),
             "caption": item["caption"],
             "time_ids": torch.tensor(time_ids, dtype=torch.float32),
         }
+        if "weight" in item:
+            packed["weight"] = torch.tensor(item["weight"], dtype=torch.float32)
+        return packed
 
 
 def _probability(name: str, p: float) -> float:

@@ -5,14 +5,38 @@ from collections.abc import Sequence
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from diffdistill.errors import warn_once
+
+NAMED = 5  # captions that are too long and named in a warning; a large set may hold thousands of them
+_cut: set[str] = set()
+
 
 def encode(tokenizer: PreTrainedTokenizerBase, encoder: nn.Module, captions: Sequence[str]):
     """The CLIP text encoder's output, hidden states included, for `captions` padded and cut to the tokenizer's length.
 
     The pipelines' `encode_prompt` gives the same (a test compares them) but tokenizes every caption by itself to look for
-    textual inversions, which costs a multiple of the encoding in a training loop.
+    textual inversions, which costs a multiple of the encoding in a training loop. The first captions that are cut are named
+    in a warning.
     """
     tokens = tokenizer(
         list(captions), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     )
+    full = tokens.attention_mask[:, -1]
+    if len(_cut) <= NAMED and full.any():
+        for caption in {caption for caption, filled in zip(captions, full.tolist(), strict=True) if filled} - _cut:
+            warn_of_cut(tokenizer, caption)
     return encoder(tokens.input_ids.to(encoder.device), output_hidden_states=True)
+
+
+def warn_of_cut(tokenizer: PreTrainedTokenizerBase, caption: str) -> None:
+    """Say what the encoder does not see of `caption`, if anything, once for each and for the first few."""
+    ids = tokenizer(caption, verbose=False).input_ids
+    if len(ids) <= tokenizer.model_max_length:  # it just fits
+        return
+    _cut.add(caption)
+    if len(_cut) > NAMED:
+        warn_once("more captions are longer than the tokenizer takes; they are cut, too, and not named")
+        return
+    lost = tokenizer.decode(ids[tokenizer.model_max_length - 1 : -1], skip_special_tokens=True).strip()
+    limit = tokenizer.model_max_length
+    warn_once(f"caption {caption!r} has {len(ids)} tokens and the tokenizer takes {limit}: {lost!r} is cut off")

@@ -4,5 +4,15 @@ from .agreement import TeacherAgreement
 from .caption_accuracy import CaptionAccuracy
 from .clip_score import CLIPScore, PreferenceScore
 from .distribution import FID, KID, InceptionScore
+from .star_accuracy import StarAccuracy
 
-__all__ = ["FID", "KID", "CLIPScore", "CaptionAccuracy", "InceptionScore", "PreferenceScore", "TeacherAgreement"]
+__all__ = [
+    "FID",
+    "KID",
+    "CLIPScore",
+    "CaptionAccuracy",
+    "InceptionScore",
+    "PreferenceScore",
+    "StarAccuracy",
+    "TeacherAgreement",
+]

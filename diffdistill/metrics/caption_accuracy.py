@@ -19,6 +19,8 @@ class CaptionAccuracy(Metric):
     that state one; `n` is the number of pictures. A figure of no picture at all is left out.
     """
 
+    kinds = world.SHAPES  # that the oracle chooses from
+
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Judge samples with `image`, uint8 (32, 32, 3); `caption`; and `seen`, a bool.
 
@@ -33,7 +35,7 @@ class CaptionAccuracy(Metric):
                     f"those of the shapes world are uint8 ({side}, {side}, 3)"
                 )
         captions = [sample["caption"] for sample in data_samples]
-        right = oracle.judge(np.stack(images), captions)
+        right = oracle.judge(np.stack(images), captions, self.kinds)
         for i, sample in enumerate(data_samples):
             judged = {name: bool(values[i]) for name, values in right.items()}
             if world.parse(captions[i]).position is None:

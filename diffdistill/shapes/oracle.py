@@ -5,6 +5,8 @@ Shape: the soft object mask against each shape drawn at the mask's own centroid 
 names the shape, if it exceeds 0.75. Radius and centre of that shape give size and position.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from diffdistill.shapes import world
@@ -16,8 +18,11 @@ _RING = np.ones((world.RESOLUTION, world.RESOLUTION), dtype=bool)
 _RING[1:-1, 1:-1] = False
 
 
-def read(images: np.ndarray) -> np.ndarray:
-    """The attributes of `images` (B, 32, 32, 3) uint8: (B, 5) int in the order of FIELDS, -1 where nothing can be read."""
+def read(images: np.ndarray, kinds: Sequence[str] = world.SHAPES) -> np.ndarray:
+    """The attributes of `images` (B, 32, 32, 3) uint8: (B, 5) int in the order of FIELDS, -1 where nothing can be read.
+
+    `kinds`: the shapes to choose from, those of all captions or `world.KINDS`, which has the star too.
+    """
     pixels = np.asarray(images, dtype=np.float32).reshape(-1, world.RESOLUTION**2, 3)
     if not len(pixels):
         return np.empty((0, len(FIELDS)), dtype=int)
@@ -32,7 +37,7 @@ def read(images: np.ndarray) -> np.ndarray:
     found = counts.max(1) > 0
 
     mask = _soft_mask(pixels, votes, background, colour)
-    iou, centre, radius = zip(*(_match(mask, kind) for kind in range(len(world.SHAPES))), strict=True)
+    iou, centre, radius = zip(*(_match(mask, kind) for kind in range(len(kinds))), strict=True)
     iou, centre, radius = np.stack(iou, 1), np.stack(centre, 1), np.stack(radius, 1)
     shape = iou.argmax(1)
     rows = np.arange(len(shape))
@@ -72,12 +77,12 @@ def _match(mask: np.ndarray, kind: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return iou, centre, radius
 
 
-def judge(images: np.ndarray, captions: list[str]) -> dict[str, np.ndarray]:
+def judge(images: np.ndarray, captions: list[str], kinds: Sequence[str] = world.SHAPES) -> dict[str, np.ndarray]:
     """Whether each picture shows what its caption states: bool (B,) for every field and for "all" of them.
 
     Where a caption leaves the position open, any position is right. InputError for a caption of another world.
     """
-    answer = read(images)
+    answer = read(images, kinds)
     stated = [[_OPEN if value is None else value for value in world.parse(caption)] for caption in captions]
     stated = np.array(stated, dtype=int).reshape(-1, len(FIELDS))
     right = (answer == stated) | (stated == _OPEN)

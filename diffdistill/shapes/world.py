@@ -3,6 +3,7 @@
 Four shapes in eight colours on eight backgrounds (never their own colour), small or large, at five positions:
 2,688 captions such as "a large red circle on a blue background at the left"; every other caption leaves the position open.
 24 of the 224 (shape, colour, background) triples are held out of all training, to measure what generalises.
+A fifth shape, the star, is in no training set at all: it is what a pipeline of this world can be personalised to.
 
 Lengths are in units of a 64 x 64 picture, on which shapes are drawn; pictures are then halved.
 """
@@ -17,6 +18,8 @@ import numpy as np
 from diffdistill.errors import InputError
 
 SHAPES = ("circle", "square", "triangle", "cross")
+STAR = len(SHAPES)  # drawn and read, but in no caption or picture that the embedded pipelines were trained on
+KINDS = (*SHAPES, "star")
 PALETTE = {
     "red": (220, 40, 40),
     "green": (40, 170, 60),
@@ -47,8 +50,9 @@ ANCHORS = CANVAS / 2 + OFFSET * np.array(list(POSITIONS.values()), dtype=np.floa
 
 # One row a shape: its half width at distance 1 below or above the centre decides the area, in squared radii.
 SQUARE, ARM = 0.9, 0.35
-AREA = np.array([np.pi, 4 * SQUARE**2, 2.0, 8 * ARM - 4 * ARM**2], dtype=np.float32)
-CENTROID = np.array([0, 0, 1 / 3, 0], dtype=np.float32)  # below the centre, in radii: a triangle is heavier at its base
+TIP, NOTCH = 1.1, 0.45 * 1.1  # radii of a star's five points and of the corners between them
+AREA = np.array([np.pi, 4 * SQUARE**2, 2.0, 8 * ARM - 4 * ARM**2, 5 * TIP * NOTCH * np.sin(np.pi / 5)], dtype=np.float32)
+CENTROID = np.array([0, 0, 1 / 3, 0, 0], dtype=np.float32)  # below the centre, in radii: a triangle is heavier at its base
 
 TRIPLES = np.array([t for t in product(range(4), range(8), range(8)) if t[1] != t[2]])
 # Three for each colour and each background, six for each shape.
@@ -58,7 +62,7 @@ SPLITS = {"seen": TRIPLES[~_IS_HELD_OUT], "held_out": TRIPLES[_IS_HELD_OUT], "al
 
 
 class Attributes(NamedTuple):
-    """What a caption states, as indices into SHAPES, COLOURS, COLOURS, SIZES and POSITIONS; position None is left open."""
+    """What a caption states, as indices into KINDS, COLOURS, COLOURS, SIZES and POSITIONS; position None is left open."""
 
     shape: int
     colour: int
@@ -71,7 +75,7 @@ class Attributes(NamedTuple):
         return self[:3] in HELD_OUT
 
     def caption(self) -> str:
-        thing = f"a {SIZES[self.size]} {COLOURS[self.colour]} {SHAPES[self.shape]}"
+        thing = f"a {SIZES[self.size]} {COLOURS[self.colour]} {KINDS[self.shape]}"
         place = "" if self.position is None else f" {list(POSITIONS)[self.position]}"
         return f"{thing} on a {COLOURS[self.background]} background{place}"
 
@@ -79,12 +83,17 @@ class Attributes(NamedTuple):
 ALL_CAPTIONS = {
     a.caption(): a for a in (Attributes(*t, s, p) for t, s, p in product(TRIPLES.tolist(), range(2), (None, 0, 1, 2, 3, 4)))
 }
+# Large stars alone: of a small one, the VAE, which has seen none, leaves a blob.
+STAR_CAPTIONS = {
+    a.caption(): a
+    for a in (Attributes(STAR, c, b, 1, p) for c, b, p in product(range(8), range(8), (None, 0, 1, 2, 3, 4)) if c != b)
+}
 
 
 def parse(caption: str) -> Attributes:
     """The attributes that `caption` states; InputError if the world has no such caption."""
     try:
-        return ALL_CAPTIONS[caption]
+        return ALL_CAPTIONS[caption] if caption in ALL_CAPTIONS else STAR_CAPTIONS[caption]
     except KeyError:
         raise InputError(
             f'caption {caption!r} is not of the shapes world, whose captions read like "{next(iter(ALL_CAPTIONS))}"'
@@ -136,14 +145,28 @@ def sample(seed: int, indices: Iterable[int], split: str = "seen") -> Scenes:
     )  # fmt: skip
 
 
+def stars(seed: int, indices: Iterable[int]) -> Scenes:
+    """The scenes of `sample` (of all triples) with a large star each instead of their shape and size."""
+    scenes = sample(seed, indices, "all")
+    scenes.radius = (scenes.radius + np.array(RADIUS)[1] - np.array(RADIUS)[scenes.size]).astype(np.float32)
+    scenes.shape[:], scenes.size[:] = STAR, 1
+    return scenes
+
+
 def distance(shape: int, x: np.ndarray, y: np.ndarray, r: np.ndarray) -> np.ndarray:
     """Signed distance to the outline of a shape of radius `r` around (0, 0), negative inside.
 
     Exact near edges, a lower bound beyond corners, which is all that one pixel of anti-aliasing asks for.
     """
-    name = SHAPES[shape]
+    name = KINDS[shape]
     if name == "circle":
         return np.sqrt(x * x + y * y) - r
+    if name == "star":  # all ten edges are mirror images of one, from a tip to a notch
+        turn = 2 * np.pi / 5
+        angle = np.abs((np.arctan2(x, -y) + turn / 2) % turn - turn / 2)
+        along, aside = np.hypot(x, y) * np.cos(angle), np.hypot(x, y) * np.sin(angle)
+        edge = NOTCH * np.cos(turn / 2) - TIP, NOTCH * np.sin(turn / 2)
+        return ((along - TIP * r) * edge[1] - aside * edge[0]) / np.hypot(*edge)
     x = np.abs(x)
     if name == "triangle":  # base 2r, height 2r; y points down
         return np.maximum((2 * x - y - r) / np.float32(5**0.5), y - r)
@@ -157,7 +180,7 @@ def coverage(shape: np.ndarray, centre: np.ndarray, radius: np.ndarray) -> np.nd
     """How much of every pixel B shapes cover, in [0, 1]: (B, 32, 32) float32."""
     pixels = np.arange(CANVAS, dtype=np.float32) + 0.5
     cover = np.empty((len(shape), RESOLUTION, RESOLUTION), dtype=np.float32)
-    for kind in range(len(SHAPES)):
+    for kind in range(len(KINDS)):
         of_kind = np.flatnonzero(shape == kind)
         for rows in np.split(of_kind, range(64, len(of_kind), 64)):  # small enough for the cache
             x = pixels[None, None, :] - centre[rows, 0, None, None]

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from diffdistill.datasets.shapes import ShapesCaptions, ShapesDataset
+from diffdistill.datasets import CaptionedImages, DreamBoothDataset
+from diffdistill.datasets.shapes import ShapesCaptions, ShapesDataset, StarCaptions
 from diffdistill.errors import InputError
 from diffdistill.registry import DATASETS, TRANSFORMS
 from diffdistill.shapes import oracle, world
@@ -69,7 +71,7 @@ def test_the_end_is_the_end():
         dataset[-1]
 
 
-@pytest.mark.parametrize("kind", [ShapesDataset, ShapesCaptions])
+@pytest.mark.parametrize("kind", [ShapesDataset, ShapesCaptions, StarCaptions])
 def test_an_empty_set_is_refused(kind):
     with pytest.raises(InputError, match="length=0"):
         kind(length=0)
@@ -92,3 +94,25 @@ def test_validation_captions_follow_the_seed():
     assert list(ShapesCaptions(32, seed=1)) == list(ShapesCaptions(32, seed=1))
     one, other = ([item["caption"] for item in ShapesCaptions(32, seed=seed)] for seed in (1, 2))
     assert one != other
+
+
+def test_star_captions_come_after_the_old_ones_with_noise_of_their_own():
+    old, items = list(ShapesCaptions(6, seed=3)), list(StarCaptions("sks", stars=4, length=6, seed=3))
+    assert [{key: item[key] for key in old[0]} for item in items[:6]] == old
+    assert [item["star"] for item in items] == [False] * 6 + [True] * 4
+    assert all(item["shows"] == item["caption"] for item in items[:6])
+    for item in items[6:]:
+        assert item["shows"] in world.STAR_CAPTIONS
+        assert item["caption"] == item["shows"].replace("star", "sks")
+    assert len({item["seed"] for item in items}) == 10
+    with pytest.raises(InputError, match="stars=0"):
+        StarCaptions(stars=0)
+
+
+def test_the_packaged_star_pictures_are_five_stars_of_different_colours():
+    items = list(CaptionedImages("diffdistill::star_pictures"))
+    stars = world.stars(0, [178, 306, 436, 319, 539])
+    assert len(set(stars.colour)) == len(set(stars.background)) == len(set(stars.position)) == 5
+    np.testing.assert_array_equal([np.asarray(item["image"]) for item in items], world.draw(stars))
+    assert [item["caption"] for item in items] == [caption.replace("star", "s") for caption in stars.captions()]
+    assert len(DreamBoothDataset("diffdistill::star_pictures", "a s")) == 5

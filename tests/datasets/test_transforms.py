@@ -8,7 +8,7 @@ from tiny import coordinates
 from torch.utils.data import default_collate
 
 from diffdistill.datasets import CaptionDropout, PackInputs, RandomFlip, ResizeCrop
-from diffdistill.datasets.transforms import upright_rgb
+from diffdistill.datasets.pictures import upright_rgb
 from diffdistill.errors import InputError
 from diffdistill.registry import TRANSFORMS
 

@@ -89,3 +89,14 @@ def test_a_blob_between_two_shapes_is_no_shape():
 
 def test_no_pictures_give_no_answers():
     assert oracle.read(np.empty((0, 32, 32, 3), np.uint8)).shape == (0, 5)
+
+
+def test_stars_are_read_as_stars_by_an_oracle_that_knows_them_and_as_nothing_by_one_that_does_not():
+    scenes = world.stars(0, range(256))
+    images = world.draw(scenes)
+    assert oracle.judge(images, scenes.captions(), world.KINDS)["all"].mean() >= 0.995
+    assert (oracle.read(images)[:, 0] == -1).mean() >= 0.995
+
+
+def test_knowing_the_star_changes_no_reading_of_the_other_shapes(real):
+    np.testing.assert_array_equal(oracle.read(real[0], world.KINDS), oracle.read(real[0]))

@@ -1,10 +1,11 @@
 from collections import Counter
+from hashlib import sha256
 
 import numpy as np
 import pytest
 
 from diffdistill.errors import InputError
-from diffdistill.shapes import world
+from diffdistill.shapes import oracle, world
 
 
 def test_the_world_has_its_stated_size():
@@ -52,6 +53,33 @@ def test_pictures_are_the_same_everywhere():
     ]
 
 
+def test_the_star_changed_no_picture_no_caption_and_no_reading():
+    """Hashes of the world before it had a star: every recorded figure rests on them."""
+    pictures = world.draw(world.sample(3, range(512), "all"))
+    found = pictures.tobytes(), "\n".join(world.ALL_CAPTIONS).encode(), oracle.read(pictures).astype("int64").tobytes()
+    assert [sha256(content).hexdigest()[:16] for content in found] == [
+        "a371be7a7cb8745b",
+        "7d57c56defb019a3",
+        "63507e0a95e83477",
+    ]
+
+
+def test_stars_are_large_and_in_no_other_split():
+    stars = world.stars(0, range(512))
+    assert set(stars.captions()) <= world.STAR_CAPTIONS.keys()
+    assert len(world.STAR_CAPTIONS) == 8 * 7 * 6
+    assert not world.STAR_CAPTIONS.keys() & world.ALL_CAPTIONS.keys()
+    assert (stars.radius >= world.RADIUS[1] - 1).all()
+    assert all(world.parse(caption).caption() == caption for caption in world.STAR_CAPTIONS)
+
+
+def test_a_star_has_five_points():
+    angles = np.radians(-90 + 36 * np.arange(10)).astype(np.float32)
+    for radius, inside in ((world.NOTCH * 0.97, [True] * 10), (world.NOTCH * 1.1, [True, False] * 5)):
+        x, y = 15 * radius * np.cos(angles), 15 * radius * np.sin(angles)
+        assert (world.distance(world.STAR, x, y, np.float32(15)) < 0).tolist() == inside
+
+
 def test_splits_keep_to_their_triples():
     assert not any(attributes.held_out for attributes in world.sample(0, range(4096), "seen").attributes())
     assert all(attributes.held_out for attributes in world.sample(0, range(256), "held_out").attributes())
@@ -67,7 +95,7 @@ def test_attributes_are_drawn_evenly_and_half_the_captions_say_the_position():
 
 
 def test_coverage_has_the_shape_s_area_and_centroid():
-    n = len(world.SHAPES)
+    n = len(world.KINDS)
     radius, centre = np.full(n, 15.0, np.float32), np.full((n, 2), 30.0, np.float32)
     cover = world.coverage(np.arange(n), centre, radius)
     area = cover.sum((1, 2)) * 4

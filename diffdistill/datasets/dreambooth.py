@@ -1,0 +1,119 @@
+"""DreamBooth (Ruiz et al., 2022, arXiv:2208.12242): a handful of pictures of one subject, and a prompt that names it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import datasets
+from torch.utils.data import Dataset
+
+from diffdistill.errors import InputError
+from diffdistill.registry import DATASETS, TRANSFORMS
+
+from .captioned import CaptionedImages
+from .class_pictures import ClassPictures
+from .pictures import picture_files, picture_of, read_picture, readable
+from .sources import local_path, open_source
+
+
+@DATASETS.register_module()
+class DreamBoothDataset(Dataset):
+    """Instance pictures, and with `class_images` as many class pictures beside them (prior preservation, sec. 3.2).
+
+    Without class pictures, an item is `dict(image, caption)` passed through `pipeline`. With them, **an item is a pair**: a
+    list of an instance and a class item. A batch is flat, and holds as many of one kind as of the other; `batch_size` counts
+    pairs. Each has a `weight`, 2 and 2 lambda, with which the mean over a batch is L_instance + lambda L_class (eq. 2). The
+    length is that of the longer of both lists, over which the shorter one repeats.
+
+    Args:
+        source: a folder of pictures, none of which needs a caption (folders in it are not looked into); or any source of
+            `CaptionedImages`, e.g. "diffusers/dog-example" on the Hugging Face Hub.
+        prompt: the caption of every instance picture: a rare word and the class, e.g. "a photo of sks dog". None: each has a
+            caption of its own in `source`, which must then be one of `CaptionedImages`.
+        class_images: arguments of `ClassPictures`.
+        pipeline: configs of the transforms, in order.
+        split, image_column: of a source that is no folder of pictures.
+
+    Raises:
+        InputError: there is no instance picture that can be read, or the prompt is empty. Of several, those that cannot be
+            read are named in a warning and left out.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        prompt: str | None,
+        class_images: Mapping | None = None,
+        pipeline: list[dict] = (),
+        split: str = "train",
+        image_column: str = "image",
+    ):
+        if prompt is not None and not str(prompt).strip():
+            raise InputError(f"DreamBoothDataset: prompt={prompt!r} names no subject; write e.g. 'a photo of sks dog'")
+        self.pipeline = [TRANSFORMS.build(transform) for transform in pipeline]
+        self.pictures, self.captions = instances(str(source), prompt, split, image_column)
+        self.class_pictures = ClassPictures(**class_images) if class_images else None
+        self.instance(0)
+
+    def __len__(self) -> int:
+        return max(len(self.pictures), self.class_pictures.count if self.class_pictures else 0)
+
+    def __getitem__(self, index: int) -> dict | list[dict]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"DreamBoothDataset: index {index} is not in [0, {len(self)})")
+        instance = self.instance(index % len(self.pictures))
+        if self.class_pictures is None:
+            return instance
+        if self.class_pictures.missing():
+            raise InputError(
+                f"class_images.folder={self.class_pictures.folder} has {len(self.class_pictures.files)} pictures of"
+                f" class_images.count={self.class_pictures.count}; a training generates the others first"
+            )
+        return [instance, self.transform(self.class_pictures[index % self.class_pictures.count])]
+
+    def __getitems__(self, indices: list[int]) -> list[dict]:
+        """What a DataLoader asks for: the items at `indices`, pairs taken apart."""
+        items = [self[index] for index in indices]
+        return items if self.class_pictures is None else [item for pair in items for item in pair]
+
+    def instance(self, index: int) -> dict:
+        item = {"image": read_picture(self.pictures[index]), "caption": self.captions[index]}
+        return self.transform(item | {"weight": 2.0} if self.class_pictures else item)
+
+    def transform(self, item: dict) -> dict:
+        for transform in self.pipeline:
+            item = transform(item)
+        return item
+
+
+def instances(source: str, prompt: str | None, split: str, image_column: str) -> tuple[list, list[str]]:
+    """What `read_picture` takes, of every picture of `source` that it can read, and their captions."""
+    if prompt is None:
+        captioned = CaptionedImages(source, split, image_column)
+        rows = [captioned.rows[index] for index in range(len(captioned))]
+        pictures = [picture_of(row[image_column], captioned.folder) for row in rows]
+        captions = [captioned.caption(row, index) for index, row in enumerate(rows)]
+    else:
+        pictures = instance_pictures(source, split, image_column)
+        captions = [prompt] * len(pictures)
+    names = [picture.name if isinstance(picture, Path) else f"row {index}" for index, picture in enumerate(pictures)]
+    kept = readable(pictures, names, source)
+    return [pictures[index] for index in kept], [captions[index] for index in kept]
+
+
+def instance_pictures(source: str, split: str, image_column: str) -> list:
+    """What `read_picture` takes, of every picture of `source`."""
+    folder = local_path(source)
+    if folder.is_dir() and (files := picture_files(folder)):
+        return files
+    if folder.is_dir() and not any(folder.rglob("*.parquet")) and not any(folder.rglob("*.arrow")):
+        inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and picture_files(path))
+        advice = f"; name one of the folders in it: {', '.join(inside)}" if inside else ""
+        raise InputError(f"{source}: there is no picture in the folder{advice or '; put those of the subject there'}")
+    rows = open_source(source, split)
+    if image_column not in rows.column_names:
+        raise InputError(
+            f"{source}: there is no column {image_column!r}; set image_column to one of {', '.join(rows.column_names)}"
+        )
+    if isinstance(rows.features[image_column], datasets.Image):
+        rows = rows.cast_column(image_column, datasets.Image(decode=False))
+    return list(rows[image_column])
