@@ -1,4 +1,4 @@
-"""833 captioned pictures of lambdalabs/pokemon-blip-captions at 512 x 512, center crop and flip; see pokemon_blip_1024.py."""
+"""833 captioned pictures of lambdalabs/pokemon-blip-captions at 512 x 512, center crop and flip."""
 
 _base_ = ["./captioned_512.py"]
 
