@@ -8,7 +8,6 @@ import pytest
 import runs
 import torch
 from closed_form import SD, ClosedForm
-from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from diffdistill.check import check, check_model
@@ -211,7 +210,7 @@ def test_the_target_network_is_the_moving_average(tiny_sdxl, tmp_path):
 
 def test_without_an_average_it_is_refused_before_anything_is_loaded(tiny_sdxl, tmp_path):
     config = load_config("small_sd_xl_shapes", work_dir=str(tmp_path / "run"))
-    config.model = Config(dict(type="Distiller", **options(tiny_sdxl)))
+    config.model = dict(type="Distiller", **options(tiny_sdxl))
     with pytest.raises(InputError, match=r"needs a moving average .* default_hooks.ema=dict\(type='TargetEMAHook'"):
         check(config)
     config.model.method.target = "student"
