@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffdistill.datasets.transforms import upright_rgb
+from diffdistill.datasets.pictures import upright_rgb
 from diffdistill.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
