@@ -1,0 +1,178 @@
+"""Writing the model card of an exported pipeline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+from rich.console import Console
+
+import diffdistill
+from diffdistill.card.licence import Licence
+from diffdistill.card.metrics import eval_results, metric_tables
+from diffdistill.card.names import markdown_table, on_hub, shown
+from diffdistill.card.source import Source
+from diffdistill.card.speed import check_measured, speed_protocol, speed_tables
+from diffdistill.card.training import stages_table, training_lines
+from diffdistill.card.usage import usage
+from diffdistill.model import DiffusionModel
+from diffdistill.report.numbers import SPACE, percent
+from diffdistill.report.record import network
+from diffdistill.summary_table import LAYERS, layer_picture
+
+TEMPLATE = Path(__file__).parent / "template.md.jinja"
+PIPELINES = dict(StableDiffusionXL="stable-diffusion-xl", StableDiffusion="stable-diffusion")  # tags of the hub
+
+
+@dataclass
+class Card:
+    """What a card says beside what follows from the model.
+
+    Args:
+        name: what `from_pretrained` is to load: a name on the hub, or the folder's own.
+        source: where the weights are from.
+        licence: of what they were made from.
+        dtype: of the weights on disk.
+        adapter_files: in the exported folder, of an adapter that stands beside its base.
+        speed: what a benchmark has found; see `read_speed`.
+    """
+
+    name: str
+    source: Source
+    licence: Licence
+    dtype: str
+    adapter_files: list[str]
+    speed: Mapping | None = None
+
+
+def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
+    """Write `README.md`, and the sample grid and the licence's file where there are any, into `folder`."""
+    source, figures = card.source, network(model)
+    if card.speed:
+        check_measured(card.speed, figures["student"]["parameters"])
+    is_student = model.noun == "student"
+    origin = model.family.checkpoint.name
+    grid = source.copy_grid(folder)
+    card.licence.copy_file(folder)
+    before = "before the last stage" if source.results.get("stages") else "before training"
+    text = ModelCard.from_template(
+        front_matter(model, card, figures),
+        template_path=str(TEMPLATE),
+        title=title(card.name),
+        what=what(model, figures, bool(card.adapter_files)),
+        grid=grid_caption(model) if grid else None,
+        usage=usage(model, source.config, card.name, card.dtype, card.adapter_files),
+        usage_note=usage_note(model, card),
+        size=size_table(figures) if is_student else None,
+        size_note=size_note(figures),
+        layers=layers(figures),
+        metrics=metric_tables(source.records, before),
+        metrics_note=metrics_note(source),
+        speed=speed_tables(card.speed) if card.speed else None,
+        speed_note=speed_protocol(card.speed) if card.speed else None,
+        stages=stages_table(source.results),
+        training=list(training_lines(source)),
+        licence=card.licence.text,
+        has_results=bool(source.results),
+        origin=shown(origin),
+        version=diffdistill.__version__,
+    )
+    text.save(folder / "README.md")
+    return folder / "README.md"
+
+
+def title(name: str) -> str:
+    return name.rstrip("/").rsplit("/", 1)[-1]
+
+
+def front_matter(model: DiffusionModel, card: Card, figures: Mapping) -> ModelCardData:
+    """The YAML on top, as the hub reads it; names that are on no hub are left out."""
+    source, origin = card.source, model.family.checkpoint.name
+    data = str(source.config.train_dataloader.dataset.get("source", ""))
+    kind = "distillation" if model.noun == "student" else "fine-tuning"
+    tags = ["text-to-image", PIPELINES.get(figures["family"]), kind, "lora" if card.adapter_files else None, "diffdistill"]
+    results = eval_results(source.records)
+    return ModelCardData(
+        **card.licence.entries,
+        base_model=origin if on_hub(origin) else None,
+        datasets=[data] if on_hub(data) else None,
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        tags=[tag for tag in tags if tag],
+        **(dict(eval_results=results, model_name=title(card.name)) if results else {}),
+    )
+
+
+def what(model: DiffusionModel, figures: Mapping, adapter: bool) -> str:
+    """Student of which teacher, and how large; or made of which base."""
+    origin, student, teacher = shown(model.family.checkpoint.name), figures["student"], figures["teacher"]
+    if model.noun != "student":
+        made = "An adapter for" if adapter else "A fine-tuned version of"
+        beside = " The folder holds both: the base, and beside it the adapter." if adapter else ""
+        return f"{made} {origin}.{beside}"
+    ours, theirs = student["parameters"], teacher["parameters"]
+    if ours == theirs:
+        size = f"Its denoiser has all layers of the teacher's ({ours:,} parameters)."
+    else:
+        size = (
+            f"Its denoiser has {percent(ours, theirs)} of the teacher's parameters ({ours:,} of {theirs:,}) and needs"
+            f" {percent(student['gmacs'], teacher['gmacs'])} of its operations a call."
+        )
+    steps = model.method.sampling.get("num_inference_steps")
+    few = f" It is made to be sampled in {steps} step{'s' if steps > 1 else ''}." if steps else ""
+    rest = "the VAE, text encoders and tokenizers are the teacher's" if not model.family.vae else (
+        "text encoders and tokenizers are the teacher's"
+    )  # fmt: skip
+    return f"A distilled student of {origin}. {size}{few} Everything else, {rest}."
+
+
+def grid_caption(model: DiffusionModel) -> str:
+    rows = "Above the teacher, below this model" if model.noun == "student" else "Pictures of this model"
+    return f"{rows}; the same prompts and initial noise in each column." if model.noun == "student" else f"{rows}."
+
+
+def usage_note(model: DiffusionModel, card: Card) -> str:
+    """Why these numbers, and what else can be chosen."""
+    note = "Steps and guidance scale are those of the validation."
+    if "guidance_scale" in model.method.sampling:
+        if model.method.sampling["guidance_scale"] > 1:
+            note += " The scale is an input of the U-Net: any value of the trained range costs one call a step."
+        else:
+            note += " Guidance is folded into the weights: leave the scale at 1, so that a step is one call."
+    return note
+
+
+def size_table(figures: Mapping) -> str:
+    rows = []
+    for key, label in (("parameters", "parameters of the denoiser"), ("gmacs", "GMACs of a call")):
+        whole, part = figures["teacher"][key], figures["student"][key]
+        rows.append([label, f"{whole:,}", f"{part:,}", percent(part, whole)])
+    for kind, whole in figures["teacher"]["layers"].items():
+        part = figures["student"]["layers"].get(kind, 0)
+        rows.append([LAYERS.get(kind, kind), str(whole), str(part), percent(part, whole)])
+    return markdown_table(["", "teacher", "this model", "kept"], rows)
+
+
+def size_note(figures: Mapping) -> str:
+    return f"One call with batch 1 at the native resolution. The layers of the teacher, and which of them are{SPACE}kept:"
+
+
+def layers(figures: Mapping) -> str:
+    console = Console(width=120, color_system=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(layer_picture(figures))
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
+
+
+def metrics_note(source: Source) -> str | None:
+    """Why there are no figures, where there are none: those of other weights are not shown."""
+    if source.records:
+        return None
+    if not source.results:
+        return "No `results.json` of a run stood beside the checkpoint, so nothing is known of its quality."
+    if not source.measured:
+        return "The run measured the average of its weights; these raw weights were not measured."
+    validated = any(record["model"] != "teacher" and record["step"] for record in source.results.get("validation", []))
+    if validated:
+        return f"The run was not validated after {source.step:,} steps, from where these weights are."
+    return "This model was not measured."
