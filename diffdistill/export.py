@@ -7,11 +7,12 @@ from mmengine.config import Config
 from torch import nn
 
 from diffdistill.adapters import take_out
-from diffdistill.card import Card, find_source, read_speed, write_card
+from diffdistill.card import Card, check_measured, find_source, read_speed, write_card
 from diffdistill.card.licence import find_licence
 from diffdistill.check import check_folder
 from diffdistill.errors import InputError
 from diffdistill.model import DTYPES, DiffusionModel
+from diffdistill.report.record import network
 from diffdistill.run import exported_student, load_distiller, trains_adapters
 from diffdistill.save import write_whole
 from diffdistill.trained import LORA_FILE, write_adapters
@@ -53,6 +54,8 @@ def export_pipeline(
     config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True), dtype="float32")))
     check_kind(checkpoint, averaged)
     distiller = load_distiller(config, checkpoint, averaged=averaged).to("cpu").eval()
+    if measured:
+        check_measured(measured, network(distiller)["student"]["parameters"])
     source = find_source(as_given, checkpoint, averaged)
     found = find_licence(distiller.family.checkpoint, "teacher" if distiller.noun == "student" else "base", licence)
 

@@ -83,5 +83,6 @@ def eval_results(records: Sequence[Mapping]) -> list[EvalResult]:
             metric_name=title_of(name),
         )
         for protocol, table in groups(records)
+        if protocol  # the hub has no place for a figure of which nobody knows how it was found
         for name, values in table.items()
     ]

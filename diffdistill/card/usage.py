@@ -11,11 +11,11 @@ def usage(model: DiffusionModel, config: Config, name: str, dtype: str, files: l
     sampler, options = model.scheduler()
     loads = [f'"{name}"'] + ([f"torch_dtype=torch.{dtype}"] if dtype != "float32" else [])
     lines = [f"pipeline = DiffusionPipeline.from_pretrained({', '.join(loads)}).to(device)"]
-    imports = ["import torch", "", "from diffusers import DiffusionPipeline"]
+    imports = ["import torch", "from diffusers import DiffusionPipeline"]
     if LORA_FILE in files:
         lines.append(f'pipeline.load_lora_weights("{name}")')
     elif files:
-        imports[2:2] = ["import peft"]
+        imports[0:0] = ["import peft"]
         lines += [f'pipeline.{part} = peft.PeftModel.from_pretrained(pipeline.{part}, "{name}/{part}")' for part in files]
     base = model.exported_scheduler()
     plain = type(sampler).from_config(base.config)

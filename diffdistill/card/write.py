@@ -12,15 +12,17 @@ from diffdistill.card.licence import Licence
 from diffdistill.card.metrics import eval_results, metric_tables
 from diffdistill.card.names import markdown_table, on_hub, shown
 from diffdistill.card.source import Source
-from diffdistill.card.speed import check_measured, speed_protocol, speed_tables
+from diffdistill.card.speed import speed_protocol, speed_tables
 from diffdistill.card.training import stages_table, training_lines
 from diffdistill.card.usage import usage
 from diffdistill.model import DiffusionModel
-from diffdistill.report.numbers import SPACE, percent
+from diffdistill.report.numbers import percent
 from diffdistill.report.record import network
 from diffdistill.summary_table import LAYERS, layer_picture
 
 TEMPLATE = Path(__file__).parent / "template.md.jinja"
+STUDENT_GRID = "The teacher above, this model below; the prompt and the initial noise are the same in each column."
+OWN_GRID = "Pictures of this model."
 PIPELINES = dict(StableDiffusionXL="stable-diffusion-xl", StableDiffusion="stable-diffusion")  # tags of the hub
 
 
@@ -48,10 +50,7 @@ class Card:
 def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
     """Write `README.md`, and the sample grid and the licence's file where there are any, into `folder`."""
     source, figures = card.source, network(model)
-    if card.speed:
-        check_measured(card.speed, figures["student"]["parameters"])
     is_student = model.noun == "student"
-    origin = model.family.checkpoint.name
     grid = source.copy_grid(folder)
     card.licence.copy_file(folder)
     before = "before the last stage" if source.results.get("stages") else "before training"
@@ -59,12 +58,11 @@ def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
         front_matter(model, card, figures),
         template_path=str(TEMPLATE),
         title=title(card.name),
-        what=what(model, figures, bool(card.adapter_files)),
-        grid=grid_caption(model) if grid else None,
+        what=what(model, figures, card),
+        grid=grid and (STUDENT_GRID if is_student else OWN_GRID),
         usage=usage(model, source.config, card.name, card.dtype, card.adapter_files),
         usage_note=usage_note(model, card),
         size=size_table(figures) if is_student else None,
-        size_note=size_note(figures),
         layers=layers(figures),
         metrics=metric_tables(source.records, before),
         metrics_note=metrics_note(source),
@@ -73,8 +71,6 @@ def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
         stages=stages_table(source.results),
         training=list(training_lines(source)),
         licence=card.licence.text,
-        has_results=bool(source.results),
-        origin=shown(origin),
         version=diffdistill.__version__,
     )
     text.save(folder / "README.md")
@@ -103,37 +99,36 @@ def front_matter(model: DiffusionModel, card: Card, figures: Mapping) -> ModelCa
     )
 
 
-def what(model: DiffusionModel, figures: Mapping, adapter: bool) -> str:
+def what(model: DiffusionModel, figures: Mapping, card: Card) -> str:
     """Student of which teacher, and how large; or made of which base."""
     origin, student, teacher = shown(model.family.checkpoint.name), figures["student"], figures["teacher"]
+    trained = card.source.results.get("trained", {}).get("parameters")
     if model.noun != "student":
-        made = "An adapter for" if adapter else "A fine-tuned version of"
-        beside = " The folder holds both: the base, and beside it the adapter." if adapter else ""
-        return f"{made} {origin}.{beside}"
-    ours, theirs = student["parameters"], teacher["parameters"]
-    if ours == theirs:
-        size = f"Its denoiser has all layers of the teacher's ({ours:,} parameters)."
+        made = "An adapter for" if card.adapter_files else "A fine-tuned version of"
+        size = f": {trained:,} parameters of {', '.join(model.trained)} were trained" if trained else ""
+        text = f"{made} {origin}{size}."
     else:
-        size = (
-            f"Its denoiser has {percent(ours, theirs)} of the teacher's parameters ({ours:,} of {theirs:,}) and needs"
-            f" {percent(student['gmacs'], teacher['gmacs'])} of its operations a call."
-        )
-    steps = model.method.sampling.get("num_inference_steps")
-    few = f" It is made to be sampled in {steps} step{'s' if steps > 1 else ''}." if steps else ""
-    rest = "the VAE, text encoders and tokenizers are the teacher's" if not model.family.vae else (
-        "text encoders and tokenizers are the teacher's"
-    )  # fmt: skip
-    return f"A distilled student of {origin}. {size}{few} Everything else, {rest}."
-
-
-def grid_caption(model: DiffusionModel) -> str:
-    rows = "Above the teacher, below this model" if model.noun == "student" else "Pictures of this model"
-    return f"{rows}; the same prompts and initial noise in each column." if model.noun == "student" else f"{rows}."
+        ours, theirs = student["parameters"], teacher["parameters"]
+        text = f"A distilled student of {origin}. "
+        if student["layers"] == teacher["layers"]:
+            text += f"Its denoiser has all layers of the teacher's ({ours:,} parameters)."
+        else:
+            text += (
+                f"Its denoiser has {percent(ours, theirs)} of the teacher's parameters ({ours:,} of {theirs:,}) and needs"
+                f" {percent(student['gmacs'], teacher['gmacs'])} of its operations a call."
+            )
+        if steps := model.method.sampling.get("num_inference_steps"):
+            text += f" It is made to be sampled in {steps} step{'s' if steps > 1 else ''}."
+        vae = f"The VAE is that of {shown(model.family.vae.name)}; t" if model.family.vae else "The VAE, t"
+        text += f" {vae}ext encoders and tokenizers are the teacher's."
+    if card.adapter_files:
+        text += " What was trained is an adapter: the folder holds the whole pipeline, and the adapter beside it."
+    return text
 
 
 def usage_note(model: DiffusionModel, card: Card) -> str:
     """Why these numbers, and what else can be chosen."""
-    note = "Steps and guidance scale are those of the validation."
+    note = f"Steps and guidance scale are those of its {'validation' if card.source.records else 'config'}."
     if "guidance_scale" in model.method.sampling:
         if model.method.sampling["guidance_scale"] > 1:
             note += " The scale is an input of the U-Net: any value of the trained range costs one call a step."
@@ -153,10 +148,6 @@ def size_table(figures: Mapping) -> str:
     return markdown_table(["", "teacher", "this model", "kept"], rows)
 
 
-def size_note(figures: Mapping) -> str:
-    return f"One call with batch 1 at the native resolution. The layers of the teacher, and which of them are{SPACE}kept:"
-
-
 def layers(figures: Mapping) -> str:
     console = Console(width=120, color_system=None, force_terminal=False)
     with console.capture() as captured:
@@ -172,7 +163,4 @@ def metrics_note(source: Source) -> str | None:
         return "No `results.json` of a run stood beside the checkpoint, so nothing is known of its quality."
     if not source.measured:
         return "The run measured the average of its weights; these raw weights were not measured."
-    validated = any(record["model"] != "teacher" and record["step"] for record in source.results.get("validation", []))
-    if validated:
-        return f"The run was not validated after {source.step:,} steps, from where these weights are."
-    return "This model was not measured."
+    return f"These weights, from after {source.step:,} steps, were not measured."
