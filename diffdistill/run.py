@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
+from torch import Tensor
 
 from diffdistill.check import check, check_checkpoint, check_model, check_parts, check_sampling
 from diffdistill.class_pictures import make_class_pictures, name_class_folder
@@ -136,17 +137,30 @@ def use_checkpoint(config: Config, checkpoint: str, sampling: dict | None = None
     return path if path.is_dir() and not is_student else None
 
 
-def load_distiller(config: Config, checkpoint: str, sampling: dict | None = None) -> DiffusionModel:
+def load_distiller(
+    config: Config, checkpoint: str, sampling: dict | None = None, averaged: bool | None = None
+) -> DiffusionModel:
     """The model of `config` in eval mode, with what a run trained from `checkpoint`; nothing is written.
 
     `sampling` are options of the pipeline's call that a user has asked for, over those of the config and of the method.
+    `averaged`: see `read_weights`.
     """
     folder = use_checkpoint(config, checkpoint, sampling)
     distiller = MODELS.build(config.model).to(get_device()).eval()
     if config.load_from:
-        weights = torch.load(config.load_from, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-        distiller.load_state_dict(weights)
+        distiller.load_state_dict(read_weights(config.load_from, averaged))
     elif folder:
         load_trained(distiller, folder)
     distiller.sample_with(**sampling or {})
     return distiller
+
+
+def read_weights(file: str, averaged: bool | None = None) -> dict[str, Tensor]:
+    """What a run trained, from its checkpoint `file`: the EMA where it kept one, but with `averaged=False` never."""
+    saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    raw = saved.get("ema_state_dict")  # so EMAHook calls what is not averaged: it swaps the two before a save
+    if averaged and raw is None:
+        raise InputError(f"--ema: {file} is of a run that kept no EMA; leave the option out")
+    if averaged is not False or raw is None:
+        return saved["state_dict"]
+    return {name.removeprefix("module."): tensor for name, tensor in raw.items() if name.startswith("module.")}

@@ -43,15 +43,18 @@ class Checkpoint:
         """The JSON file at `file`, relative to the checkpoint."""
         if self.architecture and file in self.architecture:
             return dict(self.architecture[file])
-        path = Path(self.path, file) if self.is_folder else self._download(file)
         try:
-            return json.loads(Path(path).read_text())
+            return json.loads(self.find_file(file).read_text())
         except FileNotFoundError:
             raise InputError(
                 f"{self.key}={self.name}: the folder has no {file}; is it a whole diffusers pipeline?"
             ) from None
         except json.JSONDecodeError as error:
             raise InputError(f"{self.key}={self.name}: {file} is not valid JSON ({error}); download it again") from None
+
+    def find_file(self, file: str) -> Path:
+        """Where `file`, relative to the checkpoint, is on disk; of a hub repository it is downloaded."""
+        return Path(self.path, file) if self.is_folder else Path(self._download(file))
 
     def _download(self, file: str) -> str:
         if Path(self.path).is_absolute() or self.path.startswith(".") or self.path.count("/") != 1:

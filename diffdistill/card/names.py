@@ -1,0 +1,42 @@
+"""How a card names checkpoints, data and parts of a config: links to the hub, and of local folders the name alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from diffdistill.families.checkpoint import PACKAGED
+
+
+def on_hub(name: str) -> bool:
+    """Whether `name` is that of a repository on the hub, and no folder or file."""
+    return name.count("/") == 1 and not name.startswith((PACKAGED, ".", "/", "~")) and not Path(name).exists()
+
+
+def shown(name: str, kind: str = "") -> str:
+    """A link to what is on the hub; `kind` is "datasets/" for data."""
+    if on_hub(name):
+        return f"[{name}](https://huggingface.co/{kind}{name})"
+    return f"`{name if name.startswith(PACKAGED) else Path(name).name}`"
+
+
+def call(part: Mapping) -> str:
+    """A part of a config as it would be called: `FeatureKD(normalize=True)`."""
+    kind = part["type"] if isinstance(part["type"], str) else part["type"].__name__
+    return f"{kind.rsplit('.', 1)[-1]}({arguments(part)})"
+
+
+def arguments(part: Mapping) -> str:
+    return ", ".join(f"{key}={value_text(value)}" for key, value in part.items() if key not in ("type", "_scope_"))
+
+
+def value_text(value) -> str:
+    if isinstance(value, Mapping):
+        return call(value) if "type" in value else f"dict({arguments(value)})"
+    if isinstance(value, str) and Path(value).is_absolute():  # whose machine it was is nobody's business
+        return repr(Path(value).name)
+    return repr(value)
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """The first column is text, the others are figures."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
