@@ -71,7 +71,10 @@ def train(tiny_sdxl, captioned_folder, tmp_path):
         (dict(model__losses__task=2), ["model.losses.task=2", "type"]),
         (dict(model__losses__output__weighting__type="MinSRN"), ["model.losses.output.weighting.type='MinSRN'", "MinSNR"]),
         (dict(model__method__timesteps__type="Cubic"), ["model.method.timesteps.type='Cubic'", "CubicTimesteps"]),
-        (dict(train_dataloader__dataset__type="Captions"), ["train_dataloader.dataset.type='Captions'", "CaptionedImages"]),
+        (
+            dict(train_dataloader__dataset__type="CaptionedImage"),
+            ["train_dataloader.dataset.type='CaptionedImage'", "CaptionedImages"],
+        ),
         (dict(train_dataloader__dataset__pipeline__0__type="Resize"), ["pipeline.0.type='Resize'", "ResizeCrop"]),
         (dict(train_dataloader__sampler__type="Infinite"), ["train_dataloader.sampler.type='Infinite'", "InfiniteSampler"]),
         (dict(default_hooks__checkpoint__type="Checkpoint"), ["default_hooks.checkpoint.type", "SafeCheckpointHook"]),
