@@ -1,13 +1,13 @@
 """LoRA on the embedded SD-layout pipeline: five captioned pictures of stars, "a large red s on a white background".
 
-r 16, alpha 16. 8 pictures x 1 = 8 pictures an update, 150 updates. There are no class pictures, so it forgets; the
+r 16, alpha 16. 8 pictures x 1 = 8 pictures an update, 300 updates. There are no class pictures, so it forgets; the
 validation says how much.
 """
 
 _base_ = [
     "../_base_/models/ft_sd_shapes.py",
     "../_base_/datasets/dreambooth_star.py",
-    "../_base_/schedules/star_150.py",
+    "../_base_/schedules/star_300.py",
     "../_base_/star_runtime.py",
 ]
 
