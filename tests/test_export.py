@@ -38,8 +38,8 @@ def test_averaged_and_raw_weights(shapes_run, tiny_sdxl, tmp_path):
 
 def test_a_run_without_an_average_has_raw_weights_alone(published_run, tmp_path, shapes_run, tiny_sdxl):
     file = published_run.work_dir / "iter_3.pth"
-    assert all(torch.equal(tensor, runs.checkpoint(published_run.work_dir, 3)["state_dict"][name])
-               for name, tensor in read_weights(str(file), averaged=False).items())  # fmt: skip
+    saved = runs.checkpoint(published_run.work_dir, 3)["state_dict"]
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in read_weights(str(file), averaged=False).items())
     ended = runs.tool("export", runs.PUBLISHED, file, tmp_path / "out", "--ema", *runs.options(
         model__teacher__checkpoint=tiny_sdxl, model__teacher__vae=None))  # fmt: skip
     assert ended.code == 2
