@@ -251,7 +251,7 @@ def test_a_hub_name_without_a_network_is_one_line(captioned_folder, tmp_path):
         ("test", [runs.SHAPES, "--checkpoint", os.devnull], [os.devnull, "no checkpoint of a run"]),
         ("test", [runs.SHAPES, "--checkpoint", ".", "--json", "/nowhere/x.json"], ["--json=/nowhere/x.json"]),
         ("test", [runs.PUBLISHED, "--checkpoint", ".", "--batches", "0"], ["--batches=0"]),
-        ("sample", ["/nowhere", "--prompt", "a"], ["/nowhere", "config"]),
+        ("sample", ["/nowhere", "--prompt", "a"], ["source=/nowhere", "no such folder"]),
         ("sample", ["diffdistill::nothing", "--prompt", "a"], ["diffdistill::nothing", "the package"]),
         ("sample", [runs.PUBLISHED, "--prompt", "a"], ["unet does not exist", "--checkpoint"]),
     ],

@@ -48,6 +48,13 @@ def test_config_is_found_by_its_name_and_known_in_all_its_parts(path, on_disk):
     assert config.work_dir == f"work_dirs/{path.stem}"
 
 
+def without_captions(config: Config) -> Config:
+    """The config without the file of captions that a user must bring."""
+    if conditioning := config.model.get("method", {}).get("conditioning"):
+        conditioning.captions = None
+    return config
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
 def test_a_dumped_config_rebuilds_the_same_student(path, on_disk, tmp_path):
     """MMEngine sorts the keys of a dump, so nothing may hang on their order."""
@@ -56,7 +63,7 @@ def test_a_dumped_config_rebuilds_the_same_student(path, on_disk, tmp_path):
     dumped = Config.fromfile(tmp_path / "dumped.py")
     assert dumped.to_dict() == config.to_dict()
 
-    plans = [check_model(each.model) for each in (config, dumped)]
+    plans = [check_model(each.model) for each in map(without_captions, (config, dumped))]
     assert plans[0].config == plans[1].config
     assert plans[0].trained_state().keys() == plans[1].trained_state().keys()
     if "student" in config.model:

@@ -6,9 +6,9 @@ The student is told the scale, so it can still be chosen in sampling.
 _base_ = ["./sdxl_shapes_progressive.py"]
 
 scales = [1.0, 5.0]
-model = dict(student=dict(guidance_embedding=64))
+model = dict(student=dict(guidance_embedding=64), method=dict(guidance_scale=scales))
 stages = [
     dict(name="guidance", model=dict(method=dict(_delete_=True, type="GuidanceDistillation", guidance_scale=scales))),
-    dict(name="halved_8", model=dict(teacher=dict(denoiser="previous"), method=dict(steps=8, guidance_scale=scales))),
-    dict(name="halved_4", model=dict(teacher=dict(denoiser="previous"), method=dict(steps=4, guidance_scale=scales))),
+    dict(name="halved_8", model=dict(teacher=dict(denoiser="previous"), method=dict(steps=8))),
+    dict(name="halved_4", model=dict(teacher=dict(denoiser="previous"), method=dict(steps=4))),
 ]
