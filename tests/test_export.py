@@ -79,6 +79,10 @@ def test_the_pipeline_gives_the_pictures_of_the_validation(shapes_run, tiny_sdxl
     assert ended.code == 0, ended
     pipeline = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "out")
     pipeline.set_progress_bar_config(disable=True)
+    # The config samples by another scheduler than the teacher's own; the card has a line for it.
+    line = "pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)"
+    assert line in (tmp_path / "out" / "README.md").read_text()
+    pipeline.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     options = dict(num_inference_steps=1, guidance_scale=3.0)
 
     def draw(captions, seeds, **more):
