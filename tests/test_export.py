@@ -36,14 +36,6 @@ def test_averaged_and_raw_weights(shapes_run, tiny_sdxl, tmp_path):
     assert any(not torch.equal(raw[name], average[name]) for name in raw)
 
 
-<<<<<<< HEAD
-def test_a_run_without_an_average_has_raw_weights_alone(published_run, tmp_path, shapes_run, tiny_sdxl):
-    file = published_run.work_dir / "iter_3.pth"
-    saved = runs.checkpoint(published_run.work_dir, 3)["state_dict"]
-    assert all(torch.equal(tensor, saved[name]) for name, tensor in read_weights(str(file), averaged=False).items())
-    ended = runs.tool("export", runs.PUBLISHED, file, tmp_path / "out", "--ema", *runs.options(
-        model__teacher__checkpoint=tiny_sdxl, model__teacher__vae=None))  # fmt: skip
-=======
 def test_a_run_without_an_average_has_raw_weights_alone(shapes_run, tiny_sdxl, tmp_path):
     saved = runs.checkpoint(shapes_run.work_dir, 6)
     del saved["ema_state_dict"]
@@ -51,7 +43,6 @@ def test_a_run_without_an_average_has_raw_weights_alone(shapes_run, tiny_sdxl, t
     raw = read_weights(str(file), averaged=False)
     assert all(torch.equal(tensor, saved["state_dict"][name]) for name, tensor in raw.items())
     ended = export(tiny_sdxl, file, tmp_path / "out", "--ema")
->>>>>>> card
     assert ended.code == 2
     assert ended.err.strip() == f"error: --ema: {file} is of a run that kept no EMA; leave the option out"
 
