@@ -6,7 +6,6 @@ import diffusers
 import numpy as np
 import runs
 import torch
-from PIL import Image
 
 from diffdistill.check import check_model
 from diffdistill.config import load_config
@@ -73,7 +72,7 @@ def test_the_checkpoint_may_stand_before_or_behind(shapes_run, tiny_sdxl, tmp_pa
 
 
 def test_the_pipeline_gives_the_pictures_of_the_validation(shapes_run, tiny_sdxl, tmp_path):
-    """The last row of the run's last grid, by nothing but diffusers; and the same latents, before they are decoded."""
+    """By nothing but diffusers: the same latents, and the same pictures."""
     config = load_config(runs.SHAPES, {key.replace("__", "."): value for key, value in runs.shapes(str(tiny_sdxl)).items()})
     ended = export(tiny_sdxl, shapes_run.work_dir / "iter_6.pth", tmp_path / "out")
     assert ended.code == 0, ended
@@ -96,21 +95,8 @@ def test_the_pipeline_gives_the_pictures_of_the_validation(shapes_run, tiny_sdxl
     ours, theirs = distiller.sample_latents(captions, seeds), draw(captions, seeds, output_type="latent")
     torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5)
 
-    (picture,) = draw(["a red circle"], [0], output_type="np")
-    grid = np.asarray(Image.open(shapes_run.work_dir / "samples" / "step_6.png").convert("RGB"))
-    shown = np.asarray(Image.fromarray((picture * 255).round().astype(np.uint8)))
-    assert contains(grid, shown)
-
-
-def contains(grid: np.ndarray, picture: np.ndarray) -> bool:
-    """Whether `picture`, at any whole magnification, stands somewhere in `grid`."""
-    for scale in range(1, 9):
-        large = picture.repeat(scale, 0).repeat(scale, 1)
-        height, width, _ = large.shape
-        corners = np.argwhere((grid == large[0, 0]).all(-1))
-        if any(np.array_equal(grid[y : y + height, x : x + width], large) for y, x in corners):
-            return True
-    return False
+    levels = 255 * np.stack(draw(captions, seeds, output_type="np"))
+    assert np.abs(levels - distiller.sample(captions, seeds)).max() < 0.5 + 1e-2  # which are rounded
 
 
 # The hub
