@@ -137,7 +137,11 @@ def test_of_two_ranks_one_draws_and_the_other_waits(config, tmp_path):
         )
         for rank in range(2)
     ]  # fmt: skip
-    assert [rank.communicate(timeout=180)[0].strip() for rank in ranks] == ["0 [0, 1, 2] []", "1 [] []"]
+    try:
+        assert [rank.communicate(timeout=180)[0].strip() for rank in ranks] == ["0 [0, 1, 2] []", "1 [] []"]
+    finally:
+        for rank in ranks:
+            rank.kill()
 
 
 def test_the_weights_reach_the_losses(config, tmp_path):
