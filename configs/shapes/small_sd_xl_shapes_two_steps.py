@@ -16,15 +16,16 @@ cut = {
     "up_blocks.*.attentions": [0, 2],
     "*_blocks.*.attentions.*.transformer_blocks": [0],
 }
+all_layers = dict(keep=dict(_delete_=True))
+model = dict(student=dict(keep=cut))
 stages = [
-    dict(name="guided_8", model=dict(method=dict(guidance_scale=3.0))),
-    dict(name="halved_4", model=dict(teacher=dict(denoiser="previous"), method=dict(steps=4))),
-    dict(name="halved_2", model=dict(teacher=dict(denoiser="previous"), method=dict(steps=2))),
+    dict(name="guided_8", model=dict(student=all_layers, method=dict(guidance_scale=3.0))),
+    dict(name="halved_4", model=dict(teacher=dict(denoiser="previous"), student=all_layers, method=dict(steps=4))),
+    dict(name="halved_2", model=dict(teacher=dict(denoiser="previous"), student=all_layers, method=dict(steps=2))),
     dict(
         name="cut_2",
         model=dict(
             teacher=dict(denoiser="previous"),
-            student=dict(keep=cut),
             method=dict(steps=2, substeps=1),
             losses=dict(feature=dict(_delete_=True, type="FeatureKD", normalize=True)),
         ),
@@ -36,6 +37,7 @@ stages = [
         name="cut_1",
         model=dict(
             teacher=dict(denoiser="previous"),
+            student=all_layers,
             method=dict(steps=1),
             losses=dict(feature=dict(_delete_=True, type="FeatureKD", normalize=True)),
         ),
