@@ -104,7 +104,7 @@ def print_training(figures: Mapping, console: Console | None = None) -> None:
     console = console or terminal()
     iteration = next(row for row in figures["rows"] if row["part"] == "iteration")["seconds"]
     title = f"A training step: batch {figures['batch_size']}, {figures['dtype']}"
-    drawn = table(title, ["part", "seconds", "p90", "of the iteration", "of the bare loop"])
+    drawn = table(title, ["part", "seconds", "p90", "share", "of the bare loop"])
     for row in figures["rows"]:
         if row["part"] == "iteration":
             drawn.add_section()

@@ -69,7 +69,7 @@ def read_lines(source: str) -> list[str]:
 
 
 def read_table(source: str, split: str, column: str | None) -> list[str]:
-    rows = open_source(source, split)
+    rows = open_source(str(source), split)
     usual = [name for name in rows.column_names if name.lower() in CAPTION_NAMES]
     if column is None and len(usual) == 1:
         column = usual[0]
