@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.runner import Runner
 from PIL import Image
 from runs import ROOT, shapes, tool
+from torch.utils.data import DataLoader
 
 from diffdistill.class_pictures import make_class_pictures, name_class_folder
 from diffdistill.config import load_config
 from diffdistill.datasets import DreamBoothDataset
 from diffdistill.distiller import Distiller
 from diffdistill.errors import InputError
-from diffdistill.registry import MODELS
+from diffdistill.registry import DATASETS, MODELS
 
 CONFIG = """
 _base_ = ["{root}/configs/shapes/small_sd_xl_shapes_task_only.py"]
@@ -150,7 +150,7 @@ def test_the_weights_reach_the_losses(config, tmp_path):
     model = MODELS.build(loaded.model)
     steps = []
     model.losses = {"task": lambda step: steps.append(step) or step.prediction.mean()}
-    batch = next(iter(Runner.build_dataloader(loaded.train_dataloader, seed=0)))
+    batch = next(iter(DataLoader(DATASETS.build(loaded.train_dataloader.dataset), batch_size=2)))
     model(**model.data_preprocessor(batch), mode="loss")
     assert steps[0].sample_weights.tolist() == [2.0, 0.5] * 2
 
