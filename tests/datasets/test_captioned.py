@@ -281,7 +281,7 @@ def test_nothing_to_read_is_refused(folder, table, tmp_path):
 
 
 def test_offline_a_hub_name_says_what_to_do():
-    with pytest.raises(InputError, match=r"lambdalabs/pokemon-blip-captions: .* the `source` of the data set may be the folder of a local copy"):
+    with pytest.raises(InputError, match=r"lambdalabs/pokemon-blip-captions: .* may be the folder of a local copy"):
         CaptionedImages("lambdalabs/pokemon-blip-captions")
 
 
