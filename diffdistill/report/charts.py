@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from diffdistill.report.curves import Chart, Line
 from diffdistill.report.data import Run
-from diffdistill.report.headline import scores
+from diffdistill.report.headline import noun, scores
 from diffdistill.report.history import Curve, smooth
 from diffdistill.report.numbers import metric_names, title_of, unit_of
 
@@ -80,7 +80,7 @@ def validation_charts(run: Run) -> list[Chart]:
     for metric in metric_names(run.validation):
         score = scores(run, metric)
         points = [(record["step"], record[metric]) for record in run.validation if is_students(record, metric)]
-        lines = [last_value("student", [step for step, _ in points], [value for _, value in points])]
+        lines = [last_value(noun(run), [step for step, _ in points], [value for _, value in points])]
         known = {role: score[role] for role in ("teacher", "untrained") if score[role] is not None}
         levels = [(f"{role} {value:.3g}", value, role) for role, value in known.items()]
         unit = unit_of(metric)
@@ -90,7 +90,7 @@ def validation_charts(run: Run) -> list[Chart]:
 
 
 def is_students(record: dict, metric: str) -> bool:
-    return record["model"] == "student" and record.get(metric) is not None
+    return record["model"] != "teacher" and record.get(metric) is not None
 
 
 def overlaid_metrics(runs: list[Run], letters: str) -> list[Chart]:

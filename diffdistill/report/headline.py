@@ -35,6 +35,15 @@ def sizes(run: Run) -> tuple[dict, dict]:
     return teacher | ({"checkpoint": network["checkpoint"]} if network else {}), student
 
 
+def noun(run: Run) -> str:
+    """What the page calls what was trained: a fine-tuned pipeline has no teacher."""
+    return (
+        "model"
+        if run.results.get("base") or any(record["model"] == "fine-tuned" for record in run.validation)
+        else "student"
+    )
+
+
 def sampling(run: Run) -> dict:
     return run.results.get("sampling") or run.record.get("sampling") or {}
 
@@ -45,6 +54,8 @@ def figures(run: Run) -> list[Figure]:
         score, unit = scores(run, metric), unit_of(metric)
         now = score["student"] if score["student"] is not None else score["untrained"]
         detail = f"teacher {with_unit(score['teacher'], unit)}, untrained student {with_unit(score['untrained'], unit)}"
+        if noun(run) == "model":
+            detail = f"before training {with_unit(score['untrained'], unit)}"
         found.append(Figure(title_of(metric), with_unit(now, unit), detail, ratio(now, score["teacher"])))
     if teacher.get("parameters") and student.get("parameters"):
         ours, theirs = student["parameters"], teacher["parameters"]
@@ -61,7 +72,8 @@ def figures(run: Run) -> list[Figure]:
             detail = f"{seconds(ours)} a picture, teacher {seconds(theirs)}"
             found.append(Figure("the teacher's speed", f"{theirs / ours:.1f}×", detail))
         else:
-            found.append(Figure("for a picture", seconds(ours), "no loss needs the teacher, so it was not timed"))
+            detail = "" if noun(run) == "model" else "no loss needs the teacher, so it was not timed"
+            found.append(Figure("for a picture", seconds(ours), detail))
     return found
 
 
@@ -94,11 +106,11 @@ def sentence(run: Run) -> str:
 def quality(run: Run, metric: str) -> str:
     """The main metric of student, teacher and untrained student."""
     score, unit = scores(run, metric), unit_of(metric)
-    records = [record for record in run.validation if record["model"] == "student"]
+    records = [record for record in run.validation if record["model"] != "teacher"]
     if score["student"] is None:
-        return f"The student is not trained yet: {title_of(metric)} {with_unit(score['untrained'], unit)}."
+        return f"The {noun(run)} is not trained yet: {title_of(metric)} {with_unit(score['untrained'], unit)}."
     reached = f"a {title_of(metric)} of {with_unit(score['student'], unit)}"
-    text = f"After {records[-1]['step']:,} steps the student reaches {reached}"
+    text = f"After {records[-1]['step']:,} steps the {noun(run)} reaches {reached}"
     if score["teacher"] is not None:
         gap = score["student"] - score["teacher"]
         points = f"{abs(gap):.1f} points" if unit == "%" else f"{abs(gap):.4g}"

@@ -15,6 +15,7 @@ from PIL import Image
 from diffdistill.config import load_config
 from diffdistill.registry import HOOKS
 from diffdistill.report import pictures
+from diffdistill.report.charts import validation_charts
 from diffdistill.report.data import Grid, Run
 from diffdistill.report.headline import figures, sentence
 from diffdistill.report.pictures import embed, thin
@@ -99,6 +100,20 @@ def test_the_headline_says_what_is_not_known():
     assert sentence(Run(None, "run")) == ""
     run.validation = RECORDS[:2]
     assert plain(sentence(run)).startswith("The student is not trained yet: caption accuracy 1.0 %.")
+
+
+def test_a_fine_tuning_has_no_teacher():
+    records = [dict(model="base", step=0, accuracy=99.2), dict(model="fine-tuned", step=300, accuracy=96.9)]
+    results = dict(base=dict(checkpoint="folder"), sampling=dict(SAMPLING, teacher=None))
+    run = Run(None, "run", results=results, validation=records)
+    text = sentence(run).replace("\N{NO-BREAK SPACE}", " ")
+    assert text.startswith("After 300 steps the model reaches a caption accuracy of 96.9 %; before training it was 99.2 %.")
+    details = [figure.detail.replace("\N{NO-BREAK SPACE}", " ") for figure in figures(run)]
+    assert details[0] == "before training 99.2 %"
+    assert "teacher" not in text + "".join(details)
+    (chart,) = validation_charts(run)
+    assert chart.lines[0].name.startswith("model")
+    assert list(chart.lines[0].values) == [99.2, 96.9]
 
 
 def test_text_is_escaped(shapes_run, tmp_path):
