@@ -59,13 +59,20 @@ def told(distiller, denoiser, condition: dict, scales: Tensor) -> dict:
     return dict(condition, timestep_cond=embedding.to(scales.device, distiller.dtype))
 
 
+def without_captions(distiller, condition: dict, scales: Tensor | None) -> dict | None:
+    """The conditioning of the same pictures with empty captions; None where guidance by `scales` (B,) needs none."""
+    if scales is None or distiller.teacher.config.time_cond_proj_dim is not None:
+        return None
+    return distiller.family.replace_captions(distiller.frozen.pipeline, condition, [""] * len(scales))
+
+
 def guided_sample(
-    distiller, noisy: Tensor, timesteps: Tensor, condition: dict, scales: Tensor | None
+    distiller, noisy: Tensor, timesteps: Tensor, condition: dict, scales: Tensor | None, empty: dict | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The teacher's x_0 under guidance, fp32, shape of the latents, and its features without it.
 
     x = x_u + scale (x_c - x_u) (Ho & Salimans, 2022, eq. 6). A teacher that embeds the scale is told it, and asked once.
-    `scales` None asks for the conditional x_0 alone.
+    `scales` None asks for the conditional x_0 alone. `empty` is what `without_captions` gave, for callers that ask often.
     """
     schedule, teacher = distiller.teacher_schedule, distiller.teacher
     embeds = teacher.config.time_cond_proj_dim is not None
@@ -74,7 +81,7 @@ def guided_sample(
     prediction, features = distiller.predict_teacher(noisy, timesteps, condition)
     prediction = promoted(prediction)
     if scales is not None and not embeds:
-        empty = distiller.family.replace_captions(distiller.frozen.pipeline, condition, [""] * len(noisy))
+        empty = empty or without_captions(distiller, condition, scales)
         unconditional = promoted(distiller.predict_teacher(noisy, timesteps, empty)[0])
         prediction = unconditional + scales.to(prediction).view(-1, 1, 1, 1) * (prediction - unconditional)
     return schedule.to_sample(prediction, noisy, timesteps), features

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from diffdistill.errors import InputError
 from diffdistill.methods.base import Method
-from diffdistill.methods.guidance import Guidance, guided_sample, told
+from diffdistill.methods.guidance import Guidance, guided_sample, told, without_captions
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
 
@@ -73,9 +73,10 @@ class ProgressiveDistillation(Method):
     def target(self, distiller, noisy, timesteps, width, condition, scales) -> tuple[Tensor, dict[str, Tensor]]:
         """x* at `noisy` (B, C, H, W), in fp32 at least, and the teacher's features at its first step."""
         schedule, z, now, features = distiller.noise_schedule, noisy, timesteps, {}
+        empty = without_captions(distiller, condition, scales)  # once, not at every substep
         for substep in range(1, self.substeps + 1):
             later = timesteps - width * substep // self.substeps
-            sample, seen = guided_sample(distiller, z, now, condition, scales)
+            sample, seen = guided_sample(distiller, z, now, condition, scales, empty)
             z, now, features = schedule.ddim_step(sample, z, now, later), later, features or seen
         alpha, sigma = schedule.coefficients(timesteps, noisy)
         alpha_later, sigma_later = schedule.coefficients(later, noisy)
