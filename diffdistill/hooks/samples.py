@@ -59,7 +59,7 @@ class SampleHook(Hook):
                 found.append(time.perf_counter() - start)
         medians = {role: round(statistics.median(found[1:]), 5) for role, found in seconds.items()}
         height, width, _ = picture.shape
-        steps = distiller.sampling.get("num_inference_steps")
+        steps = distiller.scheduler()[1].get("num_inference_steps")  # the student's: a method may have its own
         sampling = dict(medians, device=device_name(), pixels=f"{width}×{height}", steps=steps)
         runner.message_hub.update_info("sampling", sampling)
 
