@@ -12,8 +12,8 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
     return Registry(name, parent=parent, scope="diffdistill", locations=[f"diffdistill.{place}" for place in locations])
 
 
-MODELS = _child("model", mmengine_registry.MODELS, "distiller", "finetuner", "families", "methods", "losses")
-ADAPTERS = Registry("adapter", scope="diffdistill", locations=["diffdistill.adapters"])  # configs of peft
+MODELS = _child("model", mmengine_registry.MODELS, "models", "families", "methods", "losses")
+ADAPTERS = Registry("adapter", scope="diffdistill", locations=["diffdistill.models.adapters"])  # configs of peft
 DATASETS = _child("dataset", mmengine_registry.DATASETS, "datasets")
 TRANSFORMS = _child("transform", mmengine_registry.TRANSFORMS, "datasets")
 HOOKS = _child("hook", mmengine_registry.HOOKS, "hooks")

@@ -16,7 +16,7 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="diffdistill-tests-")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"  # as the tools do where stderr is no terminal
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
-sys.path.insert(0, str(Path(__file__).parent))  # for `import tiny`
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))  # for `import tiny`
 
 import pytest
 import runs

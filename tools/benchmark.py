@@ -62,8 +62,8 @@ def main() -> None:
     args = parser().parse_args()
 
     from diffdistill.benchmarks import report
-    from diffdistill.check import check_file
     from diffdistill.errors import InputError
+    from diffdistill.files import check_file
 
     for option, file in (("--json", args.json), ("--csv", args.csv)):
         if file:
@@ -78,15 +78,15 @@ def main() -> None:
         report.print_inference(figures)
     elif args.command == "training":
         from diffdistill.benchmarks.training import measure_training
-        from diffdistill.config import load_config
+        from diffdistill.config.read import load_config
 
         config = load_config(args.config, parse_options(args.cfg_options))
         figures = measure_training(config, args.rounds, args.warmup, args.random_weights)
         report.print_training(figures)
     elif args.command == "steps":
-        from diffdistill.benchmarks.few_steps import metrics_by_steps
-        from diffdistill.config import load_config
-        from diffdistill.run import exported_student
+        from diffdistill.config.read import load_config
+        from diffdistill.evaluation.few_steps import metrics_by_steps
+        from diffdistill.runs.load import exported_student
 
         if args.teacher and args.checkpoint:
             raise InputError("--teacher: the teacher has no --checkpoint; leave one of them out")
@@ -95,7 +95,7 @@ def main() -> None:
         figures = metrics_by_steps(config, checkpoint, args.steps, args.guidance_scale)
         report.print_steps(figures)
     else:
-        from diffdistill.benchmarks.quality import accuracy_table, run_all
+        from diffdistill.evaluation.seeds import accuracy_table, run_all
 
         figures = accuracy_table(run_all(args.configs, args.seeds, args.cfg_options, args.folder))
         report.print_quality(figures, args.seeds)

@@ -28,11 +28,11 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     args = parser().parse_intermixed_args()
 
-    from diffdistill.config import load_config
+    from diffdistill.config.read import load_config
+    from diffdistill.config.stages import last_stage
     from diffdistill.errors import InputError
-    from diffdistill.export import export_pipeline
-    from diffdistill.hub import check_name, push
-    from diffdistill.stages import last_stage
+    from diffdistill.export.hub import check_name, push
+    from diffdistill.export.pipeline import export_pipeline
 
     if args.given and args.checkpoint:
         raise InputError(f"--checkpoint={args.checkpoint}: {args.given} is given as the checkpoint already; leave one out")

@@ -14,8 +14,8 @@ def main() -> None:
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="change keys of the config")
     args = parser.parse_args()
 
-    from diffdistill.config import load_config
-    from diffdistill.untrained import save_untrained_student
+    from diffdistill.config.read import load_config
+    from diffdistill.export.untrained import save_untrained_student
 
     config = load_config(args.config, parse_options(args.cfg_options))
     student = save_untrained_student(config, args.out, args.teacher)

@@ -12,7 +12,7 @@ def main() -> None:
     parser.add_argument("--out", metavar="FILE", help="default: RUN/report.html of one run, comparison.html of several")
     args = parser.parse_args()
 
-    from diffdistill.check import check_file
+    from diffdistill.files import check_file
     from diffdistill.report.write import write_comparison, write_report
 
     if args.out:

@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="change keys of the configs")
     args = parser.parse_args()
 
-    from diffdistill.check import check_folder
-    from diffdistill.sampling import all_prompts, draw_rows, samplers, save_samples
+    from diffdistill.files import check_folder
+    from diffdistill.sampling.samplers import all_prompts, draw_rows, samplers, save_samples
 
     check_folder(args.out, "--out")
     prompts = all_prompts(args.prompt, args.prompts_file, args.pictures)

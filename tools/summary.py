@@ -15,9 +15,9 @@ def main() -> None:
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="change keys of the config")
     args = parser.parse_args()
 
-    from diffdistill.config import load_config
-    from diffdistill.summary import summarize
-    from diffdistill.summary_table import print_summary
+    from diffdistill.config.read import load_config
+    from diffdistill.config.summary import summarize
+    from diffdistill.config.summary_table import print_summary
 
     figures = summarize(load_config(args.config, parse_options(args.cfg_options)))
     if args.json:

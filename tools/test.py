@@ -26,11 +26,11 @@ def main() -> None:
 
     from rich.console import Console
 
-    from diffdistill.check import check_file
-    from diffdistill.config import load_config
-    from diffdistill.evaluation import evaluate_all, read_labels, test_folder, write_results
-    from diffdistill.evaluation_table import evaluation_table, protocol_lines
-    from diffdistill.stages import last_stage
+    from diffdistill.config.read import load_config
+    from diffdistill.config.stages import last_stage
+    from diffdistill.evaluation.checkpoints import evaluate_all, read_labels, test_folder, write_results
+    from diffdistill.evaluation.table import evaluation_table, protocol_lines
+    from diffdistill.files import check_file
 
     if args.json:
         check_file(args.json, "--json")

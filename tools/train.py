@@ -20,8 +20,8 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
-    from diffdistill.config import load_config
-    from diffdistill.run import train
+    from diffdistill.config.read import load_config
+    from diffdistill.runs.train import train
 
     train(load_config(args.config, parse_options(args.cfg_options), args.work_dir), args.resume, args.launcher)
 

@@ -17,10 +17,10 @@ def main() -> None:
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="change keys of the config")
     args = parser.parse_args()
 
-    from diffdistill.check import check_file
-    from diffdistill.config import load_config
-    from diffdistill.stages import last_stage
-    from diffdistill.transfer import print_figures, transfer_lora
+    from diffdistill.config.read import load_config
+    from diffdistill.config.stages import last_stage
+    from diffdistill.export.lora_transfer import print_figures, transfer_lora
+    from diffdistill.files import check_file
 
     if args.json:
         check_file(args.json, "--json")

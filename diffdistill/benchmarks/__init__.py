@@ -1,1 +1,1 @@
-"""Measurements of runs, of training steps and of inference; `tools/benchmark.py` is their command line."""
+"""Speed and memory of models and training steps."""

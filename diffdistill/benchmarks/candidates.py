@@ -11,16 +11,16 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from diffdistill.check import check_model
-from diffdistill.config import load_config, short_name
-from diffdistill.denoisers import RULES, rules_of
+from diffdistill.benchmarks.random_weights import random_model, random_pipeline
+from diffdistill.config.check import check_model
+from diffdistill.config.read import load_config, short_name
+from diffdistill.config.stages import last_stage, plan_stages, stage_configs
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
 from diffdistill.families.base import freeze
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
-from diffdistill.model import Plan
-from diffdistill.random_weights import random_model, random_pipeline
-from diffdistill.stages import last_stage, plan_stages, stage_configs
+from diffdistill.models.plan import Plan
+from diffdistill.students.denoisers import RULES, rules_of
 
 TEACHER = ":teacher"
 PLACES = ("unet", "transformer")  # where a pipeline keeps its denoiser

@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffdistill.benchmarks.timing import seconds
-from diffdistill.denoisers import rules_of
-from diffdistill.student import build_on_meta
+from diffdistill.students.cut import build_on_meta
+from diffdistill.students.denoisers import rules_of
 
 SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices: large enough for full speed, small enough for a second
 

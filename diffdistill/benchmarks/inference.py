@@ -13,11 +13,11 @@ from diffdistill.benchmarks.machine import machine
 from diffdistill.benchmarks.published import PRESETS
 from diffdistill.benchmarks.timing import Part, interleave, median_ratio, ninetieth
 from diffdistill.benchmarks.variants import Variant
-from diffdistill.denoisers import rules_of
 from diffdistill.errors import InputError
-from diffdistill.model import DTYPES
-from diffdistill.student import build_on_meta
-from diffdistill.summary import count, measure
+from diffdistill.models.plan import DTYPES
+from diffdistill.students.cut import build_on_meta
+from diffdistill.students.denoisers import rules_of
+from diffdistill.students.size import count, measure
 
 PROMPT = "a dog"  # padded to the same length as any other
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from diffdistill.benchmarks.machine import described
 from diffdistill.benchmarks.published import PRESETS
-from diffdistill.protocol import describe_sampling, split
+from diffdistill.metrics.protocol import describe_sampling, split
 
 NARROW = 100  # columns below which figures of the second rank are left out
 PART_NAMES = {

@@ -15,15 +15,15 @@ from torch import nn
 
 from diffdistill.benchmarks.cost import forward_flops, matmul_ceiling, model_flops
 from diffdistill.benchmarks.machine import machine
+from diffdistill.benchmarks.random_weights import random_pipeline
 from diffdistill.benchmarks.timing import Part, interleave, median_ratio, memory_rise, ninetieth, resident, seconds
-from diffdistill.check import check
+from diffdistill.config.check import check
+from diffdistill.config.stages import last_stage
+from diffdistill.engine.runner import model_of
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
-from diffdistill.hooks.common import distiller_of
-from diffdistill.model import DTYPES
-from diffdistill.random_weights import random_pipeline
+from diffdistill.models.plan import DTYPES
 from diffdistill.registry import MODELS
-from diffdistill.stages import last_stage
 
 PARTS = ("data", "encode", "teacher", "student", "backward", "optimizer", "rest")
 WITHOUT = ("samples", "export", "checkpoint", "baseline")  # hooks that take no part in a step
@@ -61,7 +61,7 @@ class TrainingStep:
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):  # for its memory, and as the target of methods that need one
                 hook.before_run(runner)
-        self.distiller, self.batches = distiller_of(runner).train(), runner.train_loop.dataloader_iterator
+        self.distiller, self.batches = model_of(runner).train(), runner.train_loop.dataloader_iterator
         self.device = device
         self.batch = self.distiller.data_preprocessor(next(self.batches))
         self.latents, self.condition = self.distiller.encode(self.batch)

@@ -113,3 +113,9 @@ class ClassPictures:
         self.folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(partial, format="PNG", pnginfo=text)
         partial.replace(self.path(index))
+
+
+def missing_class_pictures(dataset) -> list[int]:
+    """The class pictures that a training set still lacks; none where it wants none."""
+    pictures = getattr(dataset, "class_pictures", None)
+    return pictures.missing() if pictures else []

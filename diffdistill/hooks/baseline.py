@@ -2,7 +2,7 @@
 
 from mmengine.hooks import Hook
 
-from diffdistill.hooks.common import distiller_of
+from diffdistill.engine.runner import model_of
 from diffdistill.registry import HOOKS
 
 
@@ -17,13 +17,13 @@ class BaselineHook(Hook):
     priority = "LOW"
 
     def before_train(self, runner) -> None:
-        self.model = distiller_of(runner).noun
+        self.model = model_of(runner).noun
         if runner.val_loop is None:
             return
         if runner.iter > 0:
             self.catch_up(runner)
             return
-        distiller = distiller_of(runner)
+        distiller = model_of(runner)
         runner.message_hub.update_info("records", [])
         if distiller.teacher is not None:
             self.model = distiller.predict_with = "teacher"

@@ -2,8 +2,8 @@
 
 from mmengine.hooks import Hook
 
-from diffdistill.hooks.common import distiller_of
-from diffdistill.protocol import protocol_of_loop
+from diffdistill.engine.runner import model_of
+from diffdistill.metrics.protocol import protocol_of_loop
 from diffdistill.registry import HOOKS
 
 
@@ -29,7 +29,7 @@ class EvaluationHook(Hook):
     def hand_over(self, runner, loop) -> None:
         for metric in loop.evaluator.metrics:
             if getattr(metric, "needs_model", False):
-                metric.model = distiller_of(runner)
+                metric.model = model_of(runner)
 
     def note(self, runner, loop) -> None:
-        runner.message_hub.update_info("protocol", protocol_of_loop(distiller_of(runner), loop))
+        runner.message_hub.update_info("protocol", protocol_of_loop(model_of(runner), loop))

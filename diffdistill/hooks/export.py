@@ -14,15 +14,15 @@ from mmengine.hooks import Hook
 from torch import Tensor
 
 import diffdistill
+from diffdistill.engine.runner import ema_weights, model_of
 from diffdistill.errors import InputError
 from diffdistill.families.base import Family
+from diffdistill.files import save_whole
 from diffdistill.hooks.baseline import describe
-from diffdistill.hooks.common import distiller_of, ema_weights
-from diffdistill.protocol import figures_of
+from diffdistill.metrics.protocol import figures_of
+from diffdistill.models.saved import LORA_FILE, save_adapters, save_models
 from diffdistill.registry import HOOKS
-from diffdistill.save import save_whole
-from diffdistill.student import build_on_meta
-from diffdistill.trained import LORA_FILE, save_adapters, save_models
+from diffdistill.students.cut import build_on_meta
 
 
 @HOOKS.register_module()
@@ -55,11 +55,11 @@ class ExportHook(Hook):
     @master_only
     def save_adapters(self, runner, step: int) -> Path:
         with ema_weights(runner):
-            return save_adapters(distiller_of(runner), Path(runner.work_dir, f"step{step}"))
+            return save_adapters(model_of(runner), Path(runner.work_dir, f"step{step}"))
 
     @master_only
     def after_train(self, runner) -> None:
-        distiller, log = distiller_of(runner), runner.logger.info
+        distiller, log = model_of(runner), runner.logger.info
         with ema_weights(runner) as ema:
             folders = save_models(distiller, Path(runner.work_dir))
         save_whole(distiller.exported_scheduler(), Path(runner.work_dir, "scheduler"))
@@ -82,7 +82,7 @@ class ExportHook(Hook):
         log(f"Figures: {Path(runner.work_dir, 'results.json')}; logs: {runner.log_dir}")
 
     def results(self, runner, ema: bool) -> dict:
-        distiller = distiller_of(runner)
+        distiller = model_of(runner)
         trained = count(distiller.parameters())
         losses = {
             name.removeprefix("train/"): float(runner.message_hub.get_scalar(name).mean(20))

@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from diffdistill.hooks.common import distiller_of
+from diffdistill.engine.runner import model_of
 from diffdistill.hooks.samples import SampleHook
 from diffdistill.registry import HOOKS
 from diffdistill.report.record import network, progress_of, read_record, start_of, write_record
@@ -39,8 +39,8 @@ class ReportHook(Hook):
             samples = (hook for hook in runner.hooks if isinstance(hook, SampleHook))
             self.record["prompts"] = [prompt for hook in samples for prompt in hook.prompts]
         with warn_of_errors(runner.logger.warning, "no picture of the network in the report"):
-            if distiller_of(runner).noun == "student":  # a fine-tuning keeps its model as it is
-                self.record["network"] = network(distiller_of(runner))
+            if model_of(runner).noun == "student":  # a fine-tuning keeps its model as it is
+                self.record["network"] = network(model_of(runner))
         self.write(runner, runner.iter)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:

@@ -1,34 +1,15 @@
 """A resumed run goes on exactly as if it had not stopped."""
 
-import random
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 
-from diffdistill.hooks.common import distiller_of
+from diffdistill.engine.runner import model_of
+from diffdistill.engine.seeding import SeededIterator
+from diffdistill.models.saved import check_weights
 from diffdistill.registry import HOOKS
-from diffdistill.trained import check_weights
-
-
-class SeededIterator:
-    """Reseeds python, numpy and torch from (seed, rank, n) before batch n: a step depends on its number alone."""
-
-    def __init__(self, iterator, seed: int, rank: int):
-        self.iterator, self.seed, self.rank, self.count = iterator, seed, rank, 0
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        words = np.random.SeedSequence([self.seed, self.rank, self.count]).generate_state(3)
-        random.seed(int(words[0]))
-        np.random.seed(words[1])  # noqa: NPY002 (libraries draw from this one)
-        torch.manual_seed(int(words[2]))
-        self.count += 1
-        return next(self.iterator)
 
 
 def plain(value):
@@ -60,7 +41,7 @@ class ResumeHook(Hook):
         checkpoint["message_hub"] = plain({**hub, "log_scalars": histories})
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        check_weights(checkpoint["state_dict"], distiller_of(runner).state_dict(), runner._load_from or "the checkpoint")
+        check_weights(checkpoint["state_dict"], model_of(runner).state_dict(), runner._load_from or "the checkpoint")
         hub = checkpoint.get("message_hub", {})
         for name, history in hub.get("log_scalars", {}).items():
             if not isinstance(history, HistoryBuffer):

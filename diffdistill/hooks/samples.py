@@ -9,11 +9,11 @@ import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from diffdistill.device import device_name
+from diffdistill.engine.device import device_name
+from diffdistill.engine.runner import ema_weights, model_of
 from diffdistill.errors import InputError
-from diffdistill.grid import picture_grid
-from diffdistill.hooks.common import distiller_of, ema_weights
 from diffdistill.registry import HOOKS
+from diffdistill.sampling.grid import picture_grid
 
 
 @HOOKS.register_module()
@@ -50,7 +50,7 @@ class SampleHook(Hook):
         """
         if not self.prompts:
             return
-        distiller = distiller_of(runner)
+        distiller = model_of(runner)
         seconds: dict[str, list[float]] = {"student": []} | ({"teacher": []} if distiller.teacher is not None else {})
         for _ in range(4):
             for role, found in seconds.items():
@@ -67,7 +67,7 @@ class SampleHook(Hook):
     def write(self, runner, step: int) -> None:
         if not self.prompts:
             return
-        distiller = distiller_of(runner)
+        distiller = model_of(runner)
         seeds = range(self.seed, self.seed + len(self.prompts))
         if self.teacher_row is None and distiller.teacher is not None:
             self.teacher_row = list(distiller.sample(self.prompts, seeds, teacher=True))

@@ -2,7 +2,7 @@
 
 from mmengine.hooks import EMAHook
 
-from diffdistill.hooks.common import distiller_of
+from diffdistill.engine.runner import model_of
 from diffdistill.registry import HOOKS
 
 
@@ -16,4 +16,4 @@ class TargetEMAHook(EMAHook):
     def before_run(self, runner) -> None:
         super().before_run(runner)
         average = self.ema_model.module
-        distiller_of(runner).get_average = lambda: average.student  # no attribute: it would become a part of the model
+        model_of(runner).get_average = lambda: average.student  # no attribute: it would become a part of the model

@@ -1,12 +1,12 @@
-"""What one training step computes; `base.Method` says how a distiller uses one."""
+"""What one training step computes; `base` says what a method may ask of the model that it trains."""
 
-from diffdistill.methods.conditioning import RandomConditioning
 from diffdistill.methods.consistency import LatentConsistency
 from diffdistill.methods.denoising import DenoisingKD
-from diffdistill.methods.distilled_guidance import GuidanceDistillation
-from diffdistill.methods.noising import OffsetNoise, PyramidNoise
+from diffdistill.methods.guidance import GuidanceDistillation
+from diffdistill.methods.parts.captions import RandomConditioning
+from diffdistill.methods.parts.noise import OffsetNoise, PyramidNoise
+from diffdistill.methods.parts.timesteps import BiasedTimesteps, CubicTimesteps, UniformTimesteps
 from diffdistill.methods.progressive import ProgressiveDistillation
-from diffdistill.methods.timesteps import BiasedTimesteps, CubicTimesteps, UniformTimesteps
 
 __all__ = [
     "BiasedTimesteps",

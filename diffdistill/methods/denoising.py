@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from diffdistill.methods.base import Method
-from diffdistill.methods.noising import Noising
+from diffdistill.methods.parts.noise import Noising
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
 

@@ -1,91 +1,41 @@
-"""Classifier-free guidance that a student learns: how its scale is drawn, and what the teacher says under it."""
-
-from collections.abc import Sequence
+"""Guidance distillation: one forward pass of the student says what two of the teacher say."""
 
 import torch
 from torch import Tensor
 
-from diffdistill.errors import InputError
+from diffdistill.methods.base import Method
+from diffdistill.methods.parts.guidance import Guidance, guided_sample, told
+from diffdistill.registry import MODELS
+from diffdistill.step import Step
 
 
-class Guidance:
-    """A guidance scale for every sample, in diffusers' convention: uncond + scale (cond - uncond), so w + 1 of the papers.
+@MODELS.register_module()
+class GuidanceDistillation(Method):
+    """Stage one of Meng et al. (2023, alg. 1): the student learns x^w = (1 + w) x_c - w x_u of the teacher at random times.
+
+    The scale reaches the student by its `guidance_embedding`, which diffusers' pipelines fill at sampling; they then run it
+    once a step. Progressive distillation goes on from there.
 
     Args:
-        scale: a fixed scale, which a student can learn without being told; or a range (low, high), of which each sample gets
-            a scale of its own and the student is told by its guidance embedding.
+        guidance_scale: the range [low, high] of scales, in diffusers' convention (w + 1 of the paper); or a single one, of
+            which the student need not be told.
     """
 
-    def __init__(self, scale: float | Sequence[float]):
-        self.low, self.high = (scale, scale) if isinstance(scale, (int, float)) else tuple(scale)
-        if not 1 <= self.low <= self.high:
-            raise InputError(f"model.method.guidance_scale={scale!r}: give a number of 1 or more, or a range [low, high]")
+    needs_teacher = True
 
-    @property
-    def is_range(self) -> bool:
-        return self.low < self.high
-
-    @property
-    def usual(self) -> float:
-        """The scale to validate with: the middle of the range."""
-        return (self.low + self.high) / 2
-
-    def draw(self, like: Tensor) -> Tensor:
-        """Scales (B,) for a batch of latents `like`, uniform in the range."""
-        return self.low + (self.high - self.low) * torch.rand(len(like), device=like.device)
+    def __init__(self, guidance_scale: float | list[float]):
+        self.guidance = Guidance(guidance_scale)
+        self.sampling = dict(guidance_scale=self.guidance.usual if self.guidance.is_range else 1.0)
 
     def check(self, plan) -> None:
-        """Raise InputError unless the student is told what it has to be told, and nothing else."""
-        embeds = plan.config.get("time_cond_proj_dim")
-        if embeds and not self.is_range:
-            raise InputError(
-                f"model.method.guidance_scale={self.low}: the student embeds the scale, and would be sampled with others;"
-                " give the range [low, high] that it will know, or leave out model.student.guidance_embedding"
-            )
-        if self.is_range and not embeds:
-            raise InputError(
-                f"model.method.guidance_scale=[{self.low}, {self.high}]: a student of a range must be told the scale; set"
-                " model.student.guidance_embedding=256, or give a single scale"
-            )
+        self.guidance.check(plan)
 
-
-def told(distiller, denoiser, condition: dict, scales: Tensor) -> dict:
-    """The conditioning, with the guidance scales (B,) in it if the denoiser has an embedding of them."""
-    width = denoiser.config.time_cond_proj_dim
-    if width is None:
-        return condition
-    # The pipeline's own embedding, so that the student is told in training what sampling will tell it.
-    embedding = distiller.frozen.pipeline.get_guidance_scale_embedding(scales.float().cpu() - 1, embedding_dim=width)
-    return dict(condition, timestep_cond=embedding.to(scales.device, distiller.dtype))
-
-
-def without_captions(distiller, condition: dict, scales: Tensor | None) -> dict | None:
-    """The conditioning of the same pictures with empty captions; None where guidance by `scales` (B,) needs none."""
-    if scales is None or distiller.teacher.config.time_cond_proj_dim is not None:
-        return None
-    return distiller.family.replace_captions(distiller.frozen.pipeline, condition, [""] * len(scales))
-
-
-def guided_sample(
-    distiller, noisy: Tensor, timesteps: Tensor, condition: dict, scales: Tensor | None, empty: dict | None = None
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The teacher's x_0 under guidance, fp32, shape of the latents, and its features without it.
-
-    x = x_u + scale (x_c - x_u) (Ho & Salimans, 2022, eq. 6). A teacher that embeds the scale is told it, and asked once.
-    `scales` None asks for the conditional x_0 alone. `empty` is what `without_captions` gave, for callers that ask often.
-    """
-    schedule, teacher = distiller.teacher_schedule, distiller.teacher
-    embeds = teacher.config.time_cond_proj_dim is not None
-    if embeds and scales is not None:
-        condition = told(distiller, teacher, condition, scales)
-    prediction, features = distiller.predict_teacher(noisy, timesteps, condition)
-    prediction = promoted(prediction)
-    if scales is not None and not embeds:
-        empty = empty or without_captions(distiller, condition, scales)
-        unconditional = promoted(distiller.predict_teacher(noisy, timesteps, empty)[0])
-        prediction = unconditional + scales.to(prediction).view(-1, 1, 1, 1) * (prediction - unconditional)
-    return schedule.to_sample(prediction, noisy, timesteps), features
-
-
-def promoted(prediction: Tensor) -> Tensor:
-    return prediction.to(torch.promote_types(prediction.dtype, torch.float32))
+    def __call__(self, distiller, latents: Tensor, condition: dict) -> Step:
+        schedule = distiller.noise_schedule
+        timesteps = torch.randint(len(schedule), latents.shape[:1], device=latents.device)
+        noisy = schedule.add_noise(latents, torch.randn_like(latents), timesteps)
+        scales = self.guidance.draw(latents)
+        sample, features = guided_sample(distiller, noisy, timesteps, condition, scales)
+        target = schedule.from_sample(sample, noisy, timesteps)
+        condition = told(distiller, distiller.student, condition, scales)
+        return distiller.take_step(noisy, timesteps, condition, target, teacher_features=features)

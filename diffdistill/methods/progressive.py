@@ -5,7 +5,7 @@ from torch import Tensor
 
 from diffdistill.errors import InputError
 from diffdistill.methods.base import Method
-from diffdistill.methods.guidance import Guidance, guided_sample, told, without_captions
+from diffdistill.methods.parts.guidance import Guidance, guided_sample, told, without_captions
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
 

@@ -17,10 +17,11 @@ import torch
 import transformers
 
 import diffdistill
-from diffdistill.device import device_name
+from diffdistill.engine.device import device_name
+from diffdistill.files import write_text_whole
 from diffdistill.report.history import thin_curve
-from diffdistill.save import write_text_whole
-from diffdistill.student import LayerMap, build_on_meta
+from diffdistill.students.cut import LayerMap, build_on_meta
+from diffdistill.students.size import kept_layers, measure
 
 FILE = "report.json"
 POINTS = 400  # of a curve, about one for each pixel of its chart
@@ -67,13 +68,11 @@ def network(distiller) -> dict:
 
 @functools.cache  # counting the operations of a large model takes seconds
 def _network(denoiser_class: type, teacher_config: str, student_config: str, kept: str) -> dict:
-    from diffdistill.summary import layer_map, measure  # which imports the hooks, and they this file
-
     teacher, student = (build_on_meta(denoiser_class, json.loads(text)).eval() for text in (teacher_config, student_config))
     return dict(
         teacher=measure(teacher)[0],
         student=measure(student)[0],
-        kept=layer_map(teacher, LayerMap(json.loads(kept))),
+        kept=kept_layers(teacher, LayerMap(json.loads(kept))),
     )
 
 

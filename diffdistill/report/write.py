@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from diffdistill.errors import InputError
+from diffdistill.files import write_text_whole
 from diffdistill.report.data import read_run
 from diffdistill.report.page import LETTERS, comparison_page, run_page
-from diffdistill.save import write_text_whole
 
 
 def write_report(folder: str | Path, file: str | Path | None = None) -> Path:

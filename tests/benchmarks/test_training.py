@@ -14,9 +14,9 @@ from diffdistill.benchmarks import report
 from diffdistill.benchmarks.cost import forward_flops, matmul_ceiling, model_flops
 from diffdistill.benchmarks.timing import Part, interleave, median_ratio, memory_rise, ninetieth
 from diffdistill.benchmarks.training import PARTS, measure_training
-from diffdistill.config import load_config
+from diffdistill.config.read import load_config
 from diffdistill.errors import InputError
-from diffdistill.student import build_on_meta
+from diffdistill.students.cut import build_on_meta
 
 
 @pytest.fixture(scope="module")

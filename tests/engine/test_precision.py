@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from diffdistill.distiller import Distiller
 from diffdistill.engine import MixedPrecision
+from diffdistill.models.distiller import Distiller
 
 
 @pytest.fixture(params=["float32", "bfloat16", "float16"])

@@ -9,10 +9,10 @@ import tiny
 import torch
 from mmengine.config import Config
 
-from diffdistill.check import check_model
-from diffdistill.distiller import Distiller
+from diffdistill.config.check import check_model
 from diffdistill.errors import InputError
 from diffdistill.families import StableDiffusion
+from diffdistill.models.distiller import Distiller
 from diffdistill.registry import MODELS
 
 KEEP = {"mid_block.attentions": [], "mid_block.resnets": [0]}

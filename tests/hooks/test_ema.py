@@ -6,7 +6,7 @@ import gc
 import runs
 from torch import nn
 
-from diffdistill.config import load_config
+from diffdistill.config.read import load_config
 from diffdistill.registry import MODELS
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from diffdistill.engine.seeding import SeededIterator
 from diffdistill.errors import InputError
-from diffdistill.hooks.resume import SeededIterator, check_weights, plain
+from diffdistill.hooks.resume import check_weights, plain
 
 
 def draws(iterator, steps: int) -> list:

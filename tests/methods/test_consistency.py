@@ -10,13 +10,13 @@ import torch
 from closed_form import SD, ClosedForm
 from mmengine.hooks import Hook
 
-from diffdistill.check import check, check_model
-from diffdistill.config import find_config, load_config
-from diffdistill.distiller import Distiller
+from diffdistill.config.check import check, check_model
+from diffdistill.config.read import find_config, load_config
+from diffdistill.engine.runner import model_of
 from diffdistill.errors import InputError
-from diffdistill.hooks.common import distiller_of
 from diffdistill.methods import LatentConsistency
 from diffdistill.methods.consistency import boundary, consistency
+from diffdistill.models.distiller import Distiller
 from diffdistill.registry import HOOKS
 
 EVERY_TIME = torch.arange(1000)
@@ -179,7 +179,7 @@ class Keep(Hook):
         self.students, Keep.last = [], self
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        distiller = distiller_of(runner)
+        distiller = model_of(runner)
         self.students.append(distiller.student.conv_in.weight.detach().clone())
         self.average = distiller.average.conv_in.weight.detach().clone()
 

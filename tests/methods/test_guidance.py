@@ -5,10 +5,10 @@ import pytest
 import torch
 from closed_form import ClosedForm
 
-from diffdistill.check import check_model
-from diffdistill.distiller import Distiller
+from diffdistill.config.check import check_model
 from diffdistill.errors import InputError
-from diffdistill.methods.guidance import guided_sample, told
+from diffdistill.methods.parts.guidance import guided_sample, told
+from diffdistill.models.distiller import Distiller
 
 SCALES = torch.tensor([1.0, 3.0, 7.5], dtype=torch.double)
 WHOLE = dict(task=dict(type="TaskLoss"))

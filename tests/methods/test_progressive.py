@@ -4,7 +4,7 @@ import pytest
 import torch
 from closed_form import ClosedForm, ddim
 
-from diffdistill.check import check_model
+from diffdistill.config.check import check_model
 from diffdistill.errors import InputError
 from diffdistill.methods import ProgressiveDistillation
 

@@ -8,9 +8,9 @@ import runs
 import torch
 from transformers import AutoModel
 
-from diffdistill.distiller import Distiller
 from diffdistill.errors import InputError
 from diffdistill.metrics.agreement import TeacherAgreement
+from diffdistill.models.distiller import Distiller
 
 KEEP = {"down_blocks.*.resnets": [0], "down_blocks.*.attentions": [0], "up_blocks.*.resnets": [0, 2]}
 KEEP |= {"up_blocks.*.attentions": [0, 2]}

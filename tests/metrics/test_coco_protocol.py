@@ -5,8 +5,8 @@ import json
 import pytest
 import runs
 
-from diffdistill.config import load_config
-from diffdistill.protocol import protocol_of
+from diffdistill.config.read import load_config
+from diffdistill.metrics.protocol import protocol_of
 from diffdistill.registry import METRICS
 
 CONFIG = "bk_sdm_base_distill_from_sd_14_laion_212k.py"
@@ -33,7 +33,7 @@ def test_a_published_student_is_measured_by_it(measured, tiny_clip, tmp_path, mo
     evaluator = f'[dict(type="CLIPScore", checkpoint="{tiny_clip}", resize=256)]'
     text = (runs.ROOT / "configs/_base_/evaluation/coco_30k.py").read_text().replace("512", "32")
     (tmp_path / "mine.py").write_text(f"{text}\ntest_evaluator = {evaluator}\n")
-    monkeypatch.setattr("diffdistill.config.find_protocol", lambda name: tmp_path / "mine.py")
+    monkeypatch.setattr("diffdistill.config.read.find_protocol", lambda name: tmp_path / "mine.py")
     ended = measured()
     assert ended.code == 0, ended
     (record,) = json.loads((tmp_path / "run" / "test" / "results.json").read_text())["results"]

@@ -4,12 +4,12 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from diffdistill.check import check_model
-from diffdistill.config import load_config
+from diffdistill.config.check import check_model
+from diffdistill.config.read import load_config
 from diffdistill.families.architectures import planning
 from diffdistill.report.network import columns_of, network_picture
-from diffdistill.student import build_on_meta
-from diffdistill.summary import layer_map
+from diffdistill.students.cut import build_on_meta
+from diffdistill.students.size import kept_layers
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def ssd_1b() -> dict:
     model.losses = dict()  # leaves out the feature pairs
     with planning():
         plan = check_model(model)
-    return layer_map(build_on_meta(plan.family.denoiser_class, plan.family.denoiser_config), plan.layers)
+    return kept_layers(build_on_meta(plan.family.denoiser_class, plan.family.denoiser_config), plan.layers)
 
 
 def marks(svg: ET.Element, kind: str, style: str) -> list[ET.Element]:

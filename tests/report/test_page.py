@@ -12,7 +12,7 @@ import runs
 from mmengine.hooks import Hook
 from PIL import Image
 
-from diffdistill.config import load_config
+from diffdistill.config.read import load_config
 from diffdistill.registry import HOOKS
 from diffdistill.report import pictures
 from diffdistill.report.charts import validation_charts
@@ -20,7 +20,7 @@ from diffdistill.report.data import Grid, Run
 from diffdistill.report.headline import figures, sentence
 from diffdistill.report.pictures import embed, thin
 from diffdistill.report.write import write_report
-from diffdistill.run import train
+from diffdistill.runs.train import train
 
 
 @HOOKS.register_module()

@@ -1,0 +1,112 @@
+"""Finding and reading configs."""
+
+import inspect
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+import diffdistill.registry  # noqa: F401  (makes `_base_ = ["diffdistill::..."]` known)
+from diffdistill.errors import InputError
+
+PACKAGE = Path(__file__).parent.parent
+MMENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+
+
+def config_root() -> Path:
+    """The folder of the project's configs: beside the package in a checkout, inside it in a wheel."""
+    inside = PACKAGE / ".mim" / "configs"
+    return inside.resolve() if inside.exists() else PACKAGE.parent / "configs"  # an editable install has a link there
+
+
+def find_config(name: str) -> Path:
+    """The config file `name`: a path, or the base name of a config of the project, with or without `.py`."""
+    if Path(name).is_file():
+        return Path(name)
+    configs = {path.stem: path for path in config_root().rglob("*.py") if "_base_" not in path.parts}
+    stem = Path(name).stem
+    if Path(name).name == name and stem in configs:
+        return configs[stem]
+    near = get_close_matches(stem, configs, n=3, cutoff=0.3) or sorted(configs)
+    raise InputError(f"config {name!r} is neither a file nor one of the project's configs; the nearest: {', '.join(near)}")
+
+
+def short_name(file: str) -> str:
+    """What a config's student is called in tables and grids: its base name, without the teacher and the data."""
+    return Path(file).stem.split("_distill")[0]
+
+
+def find_protocol(name: str) -> Path:
+    """The evaluation config `name`: a path, or the name of one in the project's `_base_/evaluation`."""
+    if Path(name).is_file():
+        return Path(name)
+    configs = {path.stem: path for path in (config_root() / "_base_" / "evaluation").glob("*.py")}
+    if Path(name).stem not in configs:
+        raise InputError(f"--protocol {name}: neither a file nor one of {', '.join(sorted(configs))}")
+    return configs[Path(name).stem]
+
+
+def load_config(name: str, options: dict | None = None, work_dir: str | None = None, protocol: str | None = None) -> Config:
+    """The config `name` with `options` (dotted key -> value) merged in; `work_dir` defaults to `work_dirs/<config>`.
+
+    The keys of an evaluation config `protocol` replace those of the config.
+    """
+    path = find_config(name)
+    config = read_config(path)
+    for key, value in (read_config(find_protocol(protocol)) if protocol else {}).items():
+        config[key] = value
+    drop_scopes(config._cfg_dict)
+    merge_options(config, options or {})
+    drop_hooks(config)
+    config.work_dir = work_dir or config.get("work_dir") or str(Path("work_dirs", path.stem))
+    return config
+
+
+def read_config(path: Path) -> Config:
+    """The config file at `path`, with what it inherits."""
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        raise InputError(f"config {path}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:  # a config is Python: whatever it raises is a mistake in it
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+        if isinstance(error, FileNotFoundError):
+            missing = str(error.filename or error).removeprefix('file "').removesuffix('" does not exist')
+            reason = f"its _base_ {missing} does not exist"
+            if missing.endswith("model-index.yml"):  # where MMEngine looks for `diffdistill::...`
+                reason = "_base_ `diffdistill::...` needs the package installed; run `pip install -e .` in its checkout"
+        raise InputError(f"config {path} cannot be read: {reason}") from error
+
+
+def merge_options(config: Config, options: dict) -> None:
+    """Merge dotted keys into `config`. Raises InputError for a first part that neither it nor MMEngine's Runner knows."""
+    known = {*config, *inspect.signature(Runner).parameters, "custom_imports", "work_dir"}
+    for key in options:
+        section = key.split(".")[0]
+        if section not in known:
+            near = get_close_matches(section, known, n=3, cutoff=0.5) or sorted(config)
+            raise InputError(f"--cfg-options {key}: the config has no {section}; the nearest: {', '.join(near)}")
+    try:
+        config.merge_from_dict(options)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(f"--cfg-options: {' '.join(str(error).split())}") from error
+
+
+def drop_hooks(config: Config) -> None:
+    """Drop `default_hooks` that are None. MMEngine does so for its own alone, and needs to be told of those."""
+    for name, hook in list((config.get("default_hooks") or {}).items()):
+        if hook is None and name not in MMENGINE_HOOKS:
+            config.default_hooks.pop(name)
+
+
+def drop_scopes(section) -> None:
+    """Drop the marks of `_base_ = ["diffdistill::..."]`: MMEngine sets them in every dict, arguments of a call included."""
+    if isinstance(section, dict):
+        if section.get("_scope_") == "diffdistill":
+            del section["_scope_"]
+        section = section.values()
+    if not isinstance(section, str) and isinstance(section, Iterable):
+        for item in section:
+            drop_scopes(item)

@@ -1,0 +1,124 @@
+"""Configs in stages: one student goes through several trainings, one after the other.
+
+`stages` of a config is a list of dicts: a `name`, and whatever keys of the config differ in that stage. Without more, a
+stage trains the student of the stage before it on (a swap of teachers, as SSD-1B was made; Gupta et al., 2024). With
+`model.teacher.denoiser="previous"` that student becomes the teacher, of a smaller one (progressive shrinking).
+"""
+
+import copy
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from mmengine.config import Config
+
+from diffdistill.errors import InputError
+from diffdistill.models.distiller import Distiller, StudentPlan
+from diffdistill.registry import MODELS
+from diffdistill.students.cut import build_on_meta
+
+PREVIOUS = "previous"
+
+
+def stage_configs(config: Config) -> list[Config]:
+    """The config of every stage: it writes to `<run>/stage_<n>_<name>`, and a seed of its own gives it other batches."""
+    names = [stage.get("name") for stage in config.stages]
+    if len(set(names)) < len(names) or not all(re.fullmatch(r"[\w-]+", str(name or "")) for name in names):
+        raise InputError(f"stages: each needs a name of its own, of letters, digits, - and _; they have {names}")
+    configs: list[Config] = []
+    for number, stage in enumerate(copy.deepcopy(config.stages), 1):
+        name = stage.pop("name")
+        title = f"stage {number} of {len(names)}: {name}"
+        merged = config.to_dict()
+        del merged["stages"]
+        merged = Config(merged, filename=config.filename)
+        if merged.get("randomness", {}).get("seed") is not None:
+            merged.randomness.seed += number - 1
+        try:
+            merged.merge_from_dict(stage)
+        except (TypeError, KeyError) as error:
+            raise InputError(f"{title}: {error}") from None
+        merged.work_dir = str(Path(config.work_dir, f"stage_{number}_{name}"))
+        merged.experiment_name = f"{run_name(config)}_stage_{number}_{name}"
+        merged.custom_hooks = [*merged.get("custom_hooks", []), dict(type="StageHook", title=title)]
+        if not issubclass(MODELS.get(merged.model.type), Distiller) or (merged.model.get("student") or {}).get("adapter"):
+            raise InputError(
+                f"{title}: a stage hands a whole student on; model.type must be a Distiller, without an adapter"
+            )
+        merged.model.setdefault("student", {})
+        if configs:
+            start_from(configs[-1], merged.model)
+        elif merged.model.teacher.get("denoiser") == PREVIOUS:
+            raise InputError(f"{title}: model.teacher.denoiser='previous', but no stage is before it")
+        configs.append(merged)
+    return configs
+
+
+def run_name(config: Config) -> str:
+    return Path(config.filename or config.work_dir).stem
+
+
+def title_of(stage: Config) -> str:
+    return stage.custom_hooks[-1].title
+
+
+def exported(stage: Config) -> Path:
+    """The folder of the student that a stage leaves."""
+    return Path(stage.work_dir, MODELS.get(stage.model.teacher.type).denoiser_name)
+
+
+def start_from(before: Config, model: dict) -> None:
+    """Make the student of the stage `before` the teacher of `model` where it says "previous", else its first weights."""
+    shrinks = model.teacher.get("denoiser") == PREVIOUS
+    if shrinks:
+        model.teacher.denoiser = str(exported(before))
+        model.teacher.prediction_type = before.model.student.get("prediction_type") or before.model.teacher.get(
+            "prediction_type"
+        )
+        method = MODELS.build(before.model.get("method") or dict(type="DenoisingKD"))
+        model.sampling = {**(before.model.get("sampling") or {}), **method.sampling}
+    model.student.checkpoint = None if shrinks else str(exported(before))
+
+
+def last_stage(config: Config) -> Config:
+    """Of a config in stages the last one, with the run's own folder; any other config as it is."""
+    if not config.get("stages"):
+        return config
+    last = stage_configs(config)[-1]
+    last.work_dir = config.work_dir
+    return last
+
+
+def plan_stages(configs: list[Config], check_model: Callable[[dict], StudentPlan]) -> list[StudentPlan]:
+    """The plan of every stage, none of which needs to be trained. Raises InputError for one that does not fit the next."""
+    plans: list[StudentPlan] = []
+    for number, config in enumerate(configs):
+        model = copy.deepcopy(config.model)
+        goes_on = number > 0 and model.student.checkpoint is not None
+        if number:
+            model.student.checkpoint = None
+            if not goes_on:
+                model.teacher.denoiser = dict(plans[-1].config)
+        try:
+            plans.append(check_model(model))
+            if goes_on:
+                check_same_student(*plans[-2:])
+        except InputError as error:
+            raise InputError(f"{title_of(config)}: {error}") from None
+    return plans
+
+
+def check_same_student(before: StudentPlan, after: StudentPlan) -> None:
+    """Raise InputError unless both have the same tensors; a stage may only add an embedding of the guidance scale."""
+    planned = dict(before.config)
+    if after.guidance_embedding:
+        planned["time_cond_proj_dim"] = after.config["time_cond_proj_dim"]
+    denoiser = before.family.denoiser_class
+    theirs, ours = (build_on_meta(denoiser, config).state_dict() for config in (planned, after.config))
+    for name in sorted(ours.keys() | theirs.keys()):
+        shapes = [tuple(weights[name].shape) if name in weights else "nothing" for weights in (ours, theirs)]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"model.student.keep is not the student of the stage before: {name} is {shapes[0]} and was {shapes[1]};"
+                " keep the same layers, or make that student the teacher with model.teacher.denoiser='previous'"
+            )

@@ -1,0 +1,1 @@
+"""Quality: the metrics of checkpoints, after different numbers of steps, and over seeds."""

@@ -1,0 +1,77 @@
+"""How well teacher and student do with few sampling steps."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from diffdistill.config.check import check_model
+from diffdistill.config.stages import last_stage, stage_configs
+from diffdistill.errors import InputError
+from diffdistill.methods.progressive import TRAILING_DDIM
+from diffdistill.models.distiller import Distiller
+from diffdistill.registry import METRICS, MODELS
+from diffdistill.runs.load import load_distiller
+
+
+def metrics_by_steps(
+    config: Config, checkpoint: str | None, steps: Sequence[int], guidance: float | None = None
+) -> list[dict]:
+    """The metrics of the config's validation after each number of sampling steps; a dict each, with `model` and `steps`.
+
+    A student whose method trains it for a sampler is sampled with that one, everything else with trailing DDIM.
+
+    Args:
+        checkpoint: of the student; None measures the teacher instead, of the first stage of a config in stages.
+        guidance: the scale, by default the config's.
+    """
+    if config.get("val_evaluator") is None:
+        raise InputError("the config has no validation (val_evaluator, val_dataloader); inherit one of configs/shapes")
+    if min(steps) < 1:
+        raise InputError(f"--steps={min(steps)}: give 1 or more")
+    asked = {} if guidance is None else dict(guidance_scale=guidance)
+    distiller = load_teacher(config) if checkpoint is None else load_student(config, checkpoint, asked, max(steps))
+    init_default_scope("diffdistill")
+    loader = Runner.build_dataloader(config.val_dataloader)
+    own = {"scheduler": TRAILING_DDIM, **distiller.method.sampling}
+    rows = []
+    for count in steps:
+        distiller.sample_with(**{**own, **asked, "num_inference_steps": count})
+        scale = distiller.scheduler()[1].get("guidance_scale")
+        row = dict(model="student" if checkpoint else "teacher", steps=count, guidance_scale=scale)
+        rows.append(row | evaluate_once(distiller, loader, config))
+    return rows
+
+
+def load_student(config: Config, checkpoint: str, asked: dict, most: int) -> Distiller:
+    """The student of `checkpoint`, without its teacher."""
+    config = last_stage(config)
+    config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True))))
+    return load_distiller(config, checkpoint, {**asked, "num_inference_steps": most})
+
+
+def load_teacher(config: Config) -> Distiller:
+    """The config's teacher, as a student of all its layers that nothing is going to train."""
+    model = (stage_configs(config)[0] if config.get("stages") else config).model
+    whole = dict(
+        type="Distiller",
+        teacher=model.teacher,
+        losses={},
+        sampling=model.get("sampling"),
+        dtype=model.get("dtype", "float32"),
+    )
+    check_model(whole)
+    return MODELS.build(whole).to(get_device()).eval()
+
+
+@torch.no_grad()
+def evaluate_once(distiller: Distiller, loader, config: Config) -> dict[str, float]:
+    evaluator = Evaluator([METRICS.build(dict(config.val_evaluator))])
+    for batch in loader:
+        samples = distiller(**distiller.data_preprocessor(batch), mode="predict")
+        evaluator.process(data_samples=samples, data_batch=batch)
+    return evaluator.evaluate(len(loader.dataset))

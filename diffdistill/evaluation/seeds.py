@@ -1,0 +1,63 @@
+"""Train configs over seeds and compare what their validation says."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffdistill.config.read import config_root, find_config
+from diffdistill.errors import InputError
+from diffdistill.metrics.protocol import check_same, split
+
+
+def run_all(configs: Sequence[str], seeds: Sequence[int], options: Sequence[str], folder: str) -> list[dict]:
+    """Train every config with every seed, one after the other, in processes of their own; gives their `results.json`.
+
+    A run that has finished is not run again: remove its folder for that.
+    """
+    results = []
+    for name in configs:
+        config = find_config(name)
+        for seed in seeds:
+            run = Path(folder, f"{config.stem}_seed{seed}")
+            if not (run / "results.json").exists():
+                train = config_root().parent / "tools" / "train.py"
+                arguments = [config, "--work-dir", run, "--cfg-options", f"randomness.seed={seed}", *options]
+                run.mkdir(parents=True, exist_ok=True)
+                with (run / "log.txt").open("w") as log:
+                    code = subprocess.call([sys.executable, train, *arguments], stdout=log, stderr=subprocess.STDOUT)
+                if code:
+                    raise InputError(f"{config.name} with seed {seed} ended with status {code}; see {run / 'log.txt'}")
+            results.append(json.loads((run / "results.json").read_text()) | dict(config=config.stem))
+    return results
+
+
+def accuracy_table(results: Sequence[dict], metric: str = "accuracy") -> list[dict]:
+    """One row a config: teacher, untrained and trained student, in percent, the last one for every seed.
+
+    Rows of one `protocol` stand together; a config whose runs were measured by several has a row for each.
+    """
+    groups = split(results, lambda result: check_same(result["validation"], metric))
+    return [row for protocol, members in groups for row in rows_of(members, metric, protocol)]
+
+
+def rows_of(results: Sequence[dict], metric: str, protocol: dict) -> list[dict]:
+    rows: dict[str, dict] = {}
+    for result in results:
+        records = result["validation"]
+        row = rows.setdefault(result["config"], dict(config=result["config"], steps=result["steps"], teacher=None, seeds={}))
+        row["protocol"] = protocol
+        row["parameters"] = result["student"]["parameters"]
+        for record in records:
+            if record["model"] == "teacher":
+                row["teacher"] = record[metric]
+            elif record["step"] == 0:
+                row["untrained"] = record[metric]
+        row["seeds"][result["seed"]] = records[-1][metric]
+        row["n"] = int(records[-1]["n"])
+        row["seconds_per_step"] = result["seconds_per_step"]
+    for row in rows.values():
+        row["median"] = statistics.median(row["seeds"].values())
+    return list(rows.values())

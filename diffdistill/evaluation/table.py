@@ -1,0 +1,34 @@
+"""Records of an evaluation as they look in a terminal: figures of one protocol in one table, the protocol above it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+
+from diffdistill.metrics.protocol import check_same, describe_sampling, describe_settings, figures_of
+
+
+def evaluation_table(records: Sequence[Mapping]) -> Table:
+    """One column a model, one row a figure. Raises InputError for records of different protocols."""
+    names = list(dict.fromkeys(name for record in records for name in figures_of(record)))
+    for name in names:
+        check_same([record for record in records if name in record], name)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for record in records:
+        table.add_column(record["model"], justify="right")
+    for name in names:
+        table.add_row(name, *(f"{record[name]:.5g}" if name in record else "–" for record in records))
+    return table
+
+
+def protocol_lines(protocol: Mapping | None) -> Iterator[str]:
+    """What all figures share, then a line for each metric with settings of its own."""
+    protocol = protocol or {}
+    if "losses" in protocol:
+        yield "; ".join([protocol["losses"], *describe_settings({k: v for k, v in protocol.items() if k != "losses"})])
+        return
+    yield describe_sampling(protocol)
+    for name, settings in protocol.get("metrics", {}).items():
+        if own := describe_settings(settings):
+            yield f"{name}: {', '.join(own)}"

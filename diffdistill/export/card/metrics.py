@@ -1,0 +1,88 @@
+"""The metrics of a card: one table for each protocol, and the same figures in the form of the hub's model index."""
+
+from collections.abc import Mapping, Sequence
+
+from huggingface_hub import EvalResult
+
+from diffdistill.export.card.names import markdown_table, value_text
+from diffdistill.metrics.protocol import describe_sampling, protocol_of, split
+from diffdistill.report.numbers import SPACE, metric_names, title_of, unit_of
+
+THEIRS = "teacher"
+
+
+def role_of(record: Mapping) -> str:
+    """A test gives no step: it is of a finished model."""
+    if record["model"] == "teacher":
+        return THEIRS
+    return "before" if record.get("step") == 0 else "now"
+
+
+def groups(records: Sequence[Mapping]) -> list[tuple[dict, dict[str, dict[str, float]]]]:
+    """(protocol, metric -> role -> value), of every protocol by which the exported weights were measured."""
+    found: list[tuple[dict, dict]] = []
+    pairs = [(name, record) for record in records for name in metric_names([dict(record)]) if name in record]
+    for protocol, members in split(pairs, lambda pair: protocol_of(pair[1], pair[0])):
+        table: dict[str, dict[str, float]] = {}
+        for name, record in members:
+            table.setdefault(name, {})[role_of(record)] = record[name]
+        table = {name: values for name, values in table.items() if "now" in values}
+        if table:
+            found.append((protocol, table))
+    return found
+
+
+def metric_tables(records: Sequence[Mapping], before: str) -> list[dict[str, str]]:
+    """`protocol` and `table` of each protocol; `before` is what the model was before its training."""
+    tables = []
+    for protocol, values in groups(records):
+        titles = {role: title for role, title in ((THEIRS, "teacher"), ("before", before), ("now", "this model"))
+                  if any(role in row for row in values.values())}  # fmt: skip
+        rows = [[title_of(name), *(value(row.get(role), unit_of(name)) for role in titles)] for name, row in values.items()]
+        tables.append(dict(protocol=describe(protocol), table=markdown_table(["", *titles.values()], rows)))
+    return tables
+
+
+def value(figure: float | None, unit: str) -> str:
+    return "–" if figure is None else f"{figure:.4g}{SPACE}{unit}".strip()
+
+
+def describe(protocol: Mapping) -> str:
+    """The protocol in words, with the sampler of the student where that is another."""
+    if not protocol:
+        return "Protocol unknown."
+    shared = {key: setting for key, setting in protocol.items() if key not in ("student_sampling", "scheduler_options")}
+    text = f"{protocol['metric']}: {describe_sampling(shared)}"
+    if options := protocol.get("scheduler_options"):
+        text += f"; scheduler with {', '.join(f'{key}={value_text(each)}' for key, each in options.items())}"
+    if own := protocol.get("student_sampling"):
+        text += f". This model by the sampler that it was trained for: {', '.join(sampler_words(own))}"
+    return f"{text}."
+
+
+def sampler_words(sampling: Mapping) -> list[str]:
+    scheduler = sampling.get("scheduler")
+    words = [scheduler["type"] if isinstance(scheduler, Mapping) else scheduler] if scheduler else []
+    if "num_inference_steps" in sampling:
+        words.append(f"{sampling['num_inference_steps']} steps")
+    if "guidance_scale" in sampling:
+        words.append(f"guidance scale {sampling['guidance_scale']:g}")
+    return words
+
+
+def eval_results(records: Sequence[Mapping]) -> list[EvalResult]:
+    """The figures of the exported weights, exact; a protocol is one "dataset" of the hub's model index."""
+    return [
+        EvalResult(
+            task_type="text-to-image",
+            dataset_type="captions",
+            dataset_name=str(protocol.get("captions", "captions")),
+            dataset_config=describe(protocol),
+            metric_type=name,
+            metric_value=values["now"],
+            metric_name=title_of(name),
+        )
+        for protocol, table in groups(records)
+        if protocol  # the hub has no place for a figure of which nobody knows how it was found
+        for name, values in table.items()
+    ]

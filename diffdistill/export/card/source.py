@@ -1,0 +1,84 @@
+"""Which run an exported checkpoint is from, and after how many of its steps."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from diffdistill.config.read import drop_scopes, read_config
+from diffdistill.config.stages import last_stage
+from diffdistill.report.data import read_json
+
+
+@dataclass
+class Source:
+    """A checkpoint and its run; what is not known is empty.
+
+    Attributes:
+        config: as the run dumped it, with all changes that were made on the command line.
+        results: the run's `results.json`.
+        step: after how many steps the checkpoint was taken.
+        averaged: whether the exported weights are an EMA.
+    """
+
+    checkpoint: Path
+    config: Config
+    results: dict = field(default_factory=dict)
+    run: Path | None = None
+    step: int | None = None
+    averaged: bool = False
+
+    @property
+    def measured(self) -> bool:
+        """Whether the run measured these weights, and not their average instead."""
+        return bool(self.results) and self.averaged == bool(self.results["ema"])
+
+    @property
+    def records(self) -> list[dict]:
+        """Validations of the teacher, of the first weights and of these; then what `tools/test.py` found of these."""
+        if not self.measured:
+            return []
+        validation = self.results.get("validation", [])
+        start = [record for record in validation if record["model"] == "teacher" or record["step"] == 0]
+        now = [record for record in validation if record["model"] != "teacher" and record["step"] == self.step]
+        tested = read_json(self.run / "test" / "results.json").get("results", [])
+        own = self.checkpoint.resolve()
+        tests = [record for record in tested if record["checkpoint"] and Path(record["checkpoint"]).resolve() == own]
+        teachers = [record for record in tested if record["model"] == "teacher"]
+        return [*(start + now if now else []), *(teachers + tests if tests else [])]
+
+    def copy_grid(self, folder: Path) -> bool:
+        """Copy the run's grid of just these weights to `folder/samples.png`; gives whether there is one."""
+        if not self.measured:
+            return False
+        stages: Sequence[dict] = self.results.get("stages") or []
+        run = self.run / stages[-1]["folder"] if stages else self.run
+        grid = run / "samples" / f"step_{self.step}.png"
+        if grid.exists():
+            shutil.copyfile(grid, folder / "samples.png")
+        return grid.exists()
+
+
+def find_source(config: Config, checkpoint: str, averaged: bool | None = None) -> Source:
+    """The run of `checkpoint`: a file or folder in it. `averaged` asks for the EMA, or for the raw weights beside it."""
+    path = Path(checkpoint)
+    results = read_json(path.parent / "results.json")
+    if not results.get("versions"):  # of a test, or of anything else
+        results = {}
+    run = path.parent if results else None
+    dumped = run / f"{results['config']}.py" if run else None
+    if dumped and dumped.exists():
+        config = read_config(dumped)
+        drop_scopes(config._cfg_dict)
+        config.work_dir = str(run)
+        config = last_stage(config)
+    step, has_average = results.get("steps"), bool(results.get("ema"))
+    if path.is_file():
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        step, has_average = saved["meta"]["iter"], "ema_state_dict" in saved
+    elif path.name.startswith("step") and path.name[4:].isdigit():  # counted from 0
+        step = int(path.name[4:]) + 1
+    return Source(path, config, results, run, step, has_average and averaged is not False)

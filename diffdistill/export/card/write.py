@@ -1,0 +1,166 @@
+"""Writing the model card of an exported pipeline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+from rich.console import Console
+
+import diffdistill
+from diffdistill.config.summary_table import LAYERS, layer_picture
+from diffdistill.export.card.licence import Licence
+from diffdistill.export.card.metrics import eval_results, metric_tables
+from diffdistill.export.card.names import markdown_table, on_hub, shown
+from diffdistill.export.card.source import Source
+from diffdistill.export.card.speed import speed_protocol, speed_tables
+from diffdistill.export.card.training import stages_table, training_lines
+from diffdistill.export.card.usage import usage
+from diffdistill.models.base import DiffusionModel
+from diffdistill.report.numbers import percent
+from diffdistill.report.record import network
+
+TEMPLATE = Path(__file__).parent / "template.md.jinja"
+STUDENT_GRID = "The teacher above, this model below; the prompt and the initial noise are the same in each column."
+OWN_GRID = "Pictures of this model."
+PIPELINES = dict(StableDiffusionXL="stable-diffusion-xl", StableDiffusion="stable-diffusion")  # tags of the hub
+
+
+@dataclass
+class Card:
+    """What a card says beside what follows from the model.
+
+    Args:
+        name: what `from_pretrained` is to load: a name on the hub, or the folder's own.
+        source: where the weights are from.
+        licence: of what they were made from.
+        dtype: of the weights on disk.
+        adapter_files: in the exported folder, of an adapter that stands beside its base.
+        speed: what a benchmark has found; see `read_speed`.
+    """
+
+    name: str
+    source: Source
+    licence: Licence
+    dtype: str
+    adapter_files: list[str]
+    speed: Mapping | None = None
+
+
+def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
+    """Write `README.md`, and the sample grid and the licence's file where there are any, into `folder`."""
+    source, figures = card.source, network(model)
+    is_student = model.noun == "student"
+    grid = source.copy_grid(folder)
+    card.licence.copy_file(folder)
+    before = "before the last stage" if source.results.get("stages") else "before training"
+    text = ModelCard.from_template(
+        front_matter(model, card, figures),
+        template_path=str(TEMPLATE),
+        title=title(card.name),
+        what=what(model, figures, card),
+        grid=grid and (STUDENT_GRID if is_student else OWN_GRID),
+        usage=usage(model, source.config, card.name, card.dtype, card.adapter_files),
+        usage_note=usage_note(model, card),
+        size=size_table(figures) if is_student else None,
+        layers=layers(figures),
+        metrics=metric_tables(source.records, before),
+        metrics_note=metrics_note(source),
+        speed=speed_tables(card.speed) if card.speed else None,
+        speed_note=speed_protocol(card.speed) if card.speed else None,
+        stages=stages_table(source.results),
+        training=list(training_lines(source)),
+        licence=card.licence.text,
+        version=diffdistill.__version__,
+    )
+    text.save(folder / "README.md")
+    return folder / "README.md"
+
+
+def title(name: str) -> str:
+    return name.rstrip("/").rsplit("/", 1)[-1]
+
+
+def front_matter(model: DiffusionModel, card: Card, figures: Mapping) -> ModelCardData:
+    """The YAML on top, as the hub reads it; names that are on no hub are left out."""
+    source, origin = card.source, model.family.checkpoint.name
+    data = str(source.config.train_dataloader.dataset.get("source", ""))
+    kind = "distillation" if model.noun == "student" else "fine-tuning"
+    tags = ["text-to-image", PIPELINES.get(figures["family"]), kind, "lora" if card.adapter_files else None, "diffdistill"]
+    results = eval_results(source.records)
+    return ModelCardData(
+        **card.licence.entries,
+        base_model=origin if on_hub(origin) else None,
+        datasets=[data] if on_hub(data) else None,
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        tags=[tag for tag in tags if tag],
+        **(dict(eval_results=results, model_name=title(card.name)) if results else {}),
+    )
+
+
+def what(model: DiffusionModel, figures: Mapping, card: Card) -> str:
+    """Student of which teacher, and how large; or made of which base."""
+    origin, student, teacher = shown(model.family.checkpoint.name), figures["student"], figures["teacher"]
+    trained = card.source.results.get("trained", {}).get("parameters")
+    if model.noun != "student":
+        made = "An adapter for" if card.adapter_files else "A fine-tuned version of"
+        size = f": {trained:,} parameters of {', '.join(model.trained)} were trained" if trained else ""
+        text = f"{made} {origin}{size}."
+    else:
+        ours, theirs = student["parameters"], teacher["parameters"]
+        text = f"A distilled student of {origin}. "
+        if student["layers"] == teacher["layers"]:
+            text += f"Its denoiser has all layers of the teacher's ({ours:,} parameters)."
+        else:
+            text += (
+                f"Its denoiser has {percent(ours, theirs)} of the teacher's parameters ({ours:,} of {theirs:,}) and needs"
+                f" {percent(student['gmacs'], teacher['gmacs'])} of its operations a call."
+            )
+        if steps := model.method.sampling.get("num_inference_steps"):
+            text += f" It is made to be sampled in {steps} step{'s' if steps > 1 else ''}."
+        vae = f"The VAE is that of {shown(model.family.vae.name)}; t" if model.family.vae else "The VAE, t"
+        text += f" {vae}ext encoders and tokenizers are the teacher's."
+    if card.adapter_files:
+        text += " What was trained is an adapter: the folder holds the whole pipeline, and the adapter beside it."
+    return text
+
+
+def usage_note(model: DiffusionModel, card: Card) -> str:
+    """Why these numbers, and what else can be chosen."""
+    note = f"Steps and guidance scale are those of its {'validation' if card.source.records else 'config'}."
+    if "guidance_scale" in model.method.sampling:
+        if model.method.sampling["guidance_scale"] > 1:
+            note += " The scale is an input of the U-Net: any value of the trained range costs one call a step."
+        else:
+            note += " Guidance is folded into the weights: leave the scale at 1, so that a step is one call."
+    return note
+
+
+def size_table(figures: Mapping) -> str:
+    rows = []
+    for key, label in (("parameters", "parameters of the denoiser"), ("gmacs", "GMACs of a call")):
+        whole, part = figures["teacher"][key], figures["student"][key]
+        rows.append([label, f"{whole:,}", f"{part:,}", percent(part, whole)])
+    for kind, whole in figures["teacher"]["layers"].items():
+        part = figures["student"]["layers"].get(kind, 0)
+        rows.append([LAYERS.get(kind, kind), str(whole), str(part), percent(part, whole)])
+    return markdown_table(["", "teacher", "this model", "kept"], rows)
+
+
+def layers(figures: Mapping) -> str:
+    console = Console(width=120, color_system=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(layer_picture(figures))
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
+
+
+def metrics_note(source: Source) -> str | None:
+    """Why there are no figures, where there are none: those of other weights are not shown."""
+    if source.records:
+        return None
+    if not source.results:
+        return "No `results.json` of a run stood beside the checkpoint, so nothing is known of its quality."
+    if not source.measured:
+        return "The run measured the average of its weights; these raw weights were not measured."
+    return f"These weights, from after {source.step:,} steps, were not measured."

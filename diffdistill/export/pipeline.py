@@ -1,0 +1,97 @@
+"""What a run trained, as a whole diffusers pipeline with a model card."""
+
+import copy
+from pathlib import Path
+
+from mmengine.config import Config
+from torch import nn
+
+from diffdistill.errors import InputError
+from diffdistill.export.card import Card, check_measured, find_source, read_speed, write_card
+from diffdistill.export.card.licence import find_licence
+from diffdistill.files import check_folder, write_whole
+from diffdistill.models.adapters import take_out
+from diffdistill.models.base import DiffusionModel
+from diffdistill.models.plan import DTYPES
+from diffdistill.models.saved import LORA_FILE, write_adapters
+from diffdistill.report.record import network
+from diffdistill.runs.load import exported_student, load_distiller, trains_adapters
+
+
+def export_pipeline(
+    config: Config,
+    checkpoint: str | None,
+    out: str,
+    dtype: str,
+    fuse_lora: bool = False,
+    averaged: bool | None = None,
+    licence: str | None = None,
+    speed: str | None = None,
+    name: str | None = None,
+) -> Path:
+    """Write the pipeline of `config` around what it trained to the folder `out`, in `dtype`; gives the folder.
+
+    Args:
+        checkpoint: a `.pth` or a folder that a run exported; by default the one that the config's run exported.
+        fuse_lora: add an adapter to the weights. Otherwise it is written beside its base, for
+            `pipe.load_lora_weights(out)`.
+        averaged: of a `.pth`, the EMA (True) or the raw weights (False); by default the EMA where there is one.
+        licence: of the teacher, or base; by default as its own model card says.
+        speed: a file of `tools/benchmark.py inference --json`, for the model card.
+        name: on the hub, for the model card.
+    """
+    check_folder(out, "OUT")
+    if Path(out).exists() and any(Path(out).iterdir()):
+        raise InputError(f"{out} is not empty; name a new folder")
+    if fuse_lora and not trains_adapters(config.model):
+        raise InputError(f"--fuse-lora: {Path(config.filename).name} trains no adapter; leave it out")
+    measured = read_speed(speed) if speed else None
+    checkpoint = checkpoint or exported_student(config)
+    if not Path(checkpoint).exists():
+        raise InputError(f"--checkpoint={checkpoint}: no such file or folder")
+    as_given = copy.deepcopy(config)
+    # No loss: nothing but what is exported is loaded. In fp32, so that an adapter is added without rounding.
+    config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True), dtype="float32")))
+    check_kind(checkpoint, averaged)
+    distiller = load_distiller(config, checkpoint, averaged=averaged).to("cpu").eval()
+    if measured:
+        check_measured(measured, network(distiller)["student"]["parameters"])
+    source = find_source(as_given, checkpoint, averaged)
+    found = find_licence(distiller.family.checkpoint, "teacher" if distiller.noun == "student" else "base", licence)
+
+    def write(folder: Path) -> None:
+        adapted = list(distiller.adapted)
+        write_pipeline(distiller, folder, dtype, fuse_lora)
+        files = [] if fuse_lora or not adapted else [LORA_FILE] if (folder / LORA_FILE).exists() else adapted
+        write_card(distiller, Card(name or Path(out).name, source, found, dtype, files, measured), folder)
+
+    return write_whole(write, Path(out))
+
+
+def check_kind(checkpoint: str, averaged: bool | None) -> None:
+    """Raise InputError where weights of one kind are asked of a folder that holds the other, or does not say which."""
+    path = Path(checkpoint)
+    if averaged is None or path.is_file():
+        return
+    option = "--ema" if averaged else "--raw"
+    has_average = find_source(Config(), checkpoint).results.get("ema")
+    if has_average is None or has_average != averaged:
+        holds = "does not say which weights it holds" if has_average is None else (
+            "holds the averaged weights" if has_average else "is of a run that kept no EMA"
+        )  # fmt: skip
+        raise InputError(
+            f"{option}: the folder {checkpoint} {holds}; give a .pth of the run, such as {path.parent}/iter_100.pth"
+        )
+
+
+def write_pipeline(distiller: DiffusionModel, folder: Path, dtype: str, fuse_lora: bool) -> None:
+    if distiller.adapted and not fuse_lora:
+        write_adapters(distiller, folder)
+    for name in distiller.adapted:
+        take_out(distiller.component(name), fuse_lora)
+    pipeline = distiller.family.assemble(distiller.frozen.pipeline, distiller.student)
+    pipeline.scheduler = distiller.exported_scheduler()
+    for model in pipeline.components.values():
+        if isinstance(model, nn.Module):
+            nn.Module.to(model, DTYPES[dtype])
+    pipeline.save_pretrained(folder)

@@ -1,0 +1,53 @@
+"""What all losses share: a weighted term of a step, and the comparison of two predictions."""
+
+from torch import Tensor
+
+from diffdistill.losses.distance import squared_error, squared_errors
+from diffdistill.registry import MODELS
+from diffdistill.step import Step
+
+
+class Loss:
+    """A weighted term of the training loss.
+
+    `needs_teacher` and `needs_features` tell the distiller what must be computed, so that a run without either keeps no
+    teacher in memory.
+    """
+
+    needs_teacher = False
+    needs_features = False
+
+    def __init__(self, weight: float = 1.0):
+        self.weight = weight
+
+    def __call__(self, step: Step) -> Tensor:
+        """The weighted term, a scalar in fp32."""
+        return self.weight * self.score(step)
+
+    def score(self, step: Step) -> Tensor:
+        raise NotImplementedError
+
+
+class PredictionLoss(Loss):
+    """A loss that compares the student's prediction with another of its shape.
+
+    Args:
+        weighting: how much each timestep counts, e.g. `dict(type="MinSNR", gamma=5.0)`; by default all alike.
+        distance: of one sample, e.g. `dict(type="PseudoHuber")`; by default the mean squared error.
+    """
+
+    def __init__(self, weight: float = 1.0, weighting: dict | None = None, distance: dict | None = None):
+        super().__init__(weight)
+        self.weighting = weighting and MODELS.build(weighting)
+        self.distance = distance and MODELS.build(distance)
+
+    def compare(self, step: Step, target: Tensor, sample_weights: Tensor | None = None) -> Tensor:
+        """The mean over the batch of weight times distance; sample weights of 1 change nothing."""
+        if self.weighting is None and self.distance is None and sample_weights is None:
+            return squared_error(step.prediction, target)  # equal to what follows but for the last bit
+        distances = (self.distance or squared_errors)(step.prediction, target)
+        if self.weighting is not None:
+            distances = self.weighting(step) * distances
+        if sample_weights is not None:
+            distances = sample_weights.to(distances).view_as(distances) * distances
+        return distances.mean()

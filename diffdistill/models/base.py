@@ -1,0 +1,162 @@
+"""What every model that MMEngine trains here has in common: encode a batch, let the method compute a step, score it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import torch
+from diffusers import SchedulerMixin
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from diffdistill.families.base import freeze
+from diffdistill.models.adapters import train_adapters
+from diffdistill.models.frozen import Frozen
+from diffdistill.models.plan import Plan, adapter_tree, compute_dtype, scheduler_class
+from diffdistill.noise import NoiseSchedule
+from diffdistill.step import Step
+
+
+class DiffusionModel(BaseModel):
+    """A denoiser, the `student`, that is trained by `method` and scored by `losses`, inside a pipeline.
+
+    What is trained stands in the module tree, under `trained.<component>`: a whole model in fp32, or the weights of its
+    adapter. Everything else is in `frozen`, in the compute dtype.
+
+    Args:
+        plan: what the rest of the config decides.
+        gradient_checkpointing: recompute the student's activations in backward, to save memory.
+        dtype: compute dtype. Frozen parts are stored in it; what is trained stays in fp32 and runs under autocast.
+        sampling: arguments of the diffusers pipeline's call for validation and sample grids; `scheduler` names a diffusers
+            scheduler class to sample with instead of the checkpoint's, or is a dict of its `type` and changes to its config.
+            A method that trains the student for a sampler of its own overrides them for the student (`Method.sampling`).
+    """
+
+    plan_class: type[Plan]
+    pairs: Sequence[tuple[str, str]] = ()
+    noun: str  # what logs and figures call it
+    teacher: nn.Module | None = None
+    average: nn.Module | None = None
+
+    def __init__(
+        self,
+        plan: Plan,
+        gradient_checkpointing: bool = False,
+        dtype: str = "float32",
+        sampling: dict | None = None,
+        data_preprocessor: dict | None = None,
+    ):
+        super().__init__(data_preprocessor)
+        self.dtype = compute_dtype(dtype)
+        self.family, self.losses, self.method = plan.family, plan.losses, plan.method
+        self.noise_schedule, self.layers = plan.noise_schedule, plan.layers
+        self.sampling = dict(sampling or {})
+        self.predict_with = "student"  # or "teacher", to validate it by the same protocol
+
+        student, teacher = plan.load_denoisers()
+        if gradient_checkpointing:
+            student.enable_gradient_checkpointing()
+        name = self.family.denoiser_name
+        for denoiser in (teacher, student if name in plan.adapters else None):
+            if denoiser is not None:
+                freeze(denoiser, self.dtype)
+        pipeline = self.family.assemble(self.family.load(self.dtype, plan.whole), teacher)
+        models = {**pipeline.components, name: student}
+        self.trained = nn.ModuleDict({name: models[name] for name in plan.whole})
+        for component, adapter in plan.adapters.items():
+            self.trained[component] = adapter_tree(models[component], *adapter)
+        self.frozen = Frozen(pipeline, student if name in plan.adapters else None)
+        self.adapted = list(plan.adapters)
+
+    @property
+    def student(self) -> nn.Module:
+        """The denoiser that is trained, or whose adapter is."""
+        return self.trained[self.family.denoiser_name] if self.frozen.student is None else self.frozen.student
+
+    def component(self, name: str) -> nn.Module:
+        """The model of the pipeline with that name, with its adapter if it has one."""
+        return self.student if name == self.family.denoiser_name else getattr(self.frozen.pipeline, name)
+
+    @contextmanager
+    def denoiser(self, teacher: bool = False) -> Iterator[nn.Module]:
+        """The student, or the teacher, ready to be called inside the block."""
+        yield self.student
+
+    @property
+    def teacher_schedule(self) -> NoiseSchedule:
+        """The noise schedule with the teacher's prediction type; `noise_schedule` has the student's."""
+        return self.family.noise_schedule
+
+    def autocast(self) -> torch.autocast:
+        device = next(self.student.parameters()).device.type
+        return torch.autocast(device, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
+    def train(self, mode: bool = True) -> "DiffusionModel":
+        """What is trained follows `mode`, and so does dropout inside adapters; what is frozen stays in eval mode."""
+        super().train(mode)
+        for name in self.adapted:
+            train_adapters(self.component(name), mode)
+        return self
+
+    def forward(self, mode: str = "loss", **batch) -> dict[str, Tensor] | list[dict]:
+        """`loss`: the weighted terms of one step. `predict`: a picture for every caption, as a list of records."""
+        if mode == "predict":
+            pictures = self.sample(batch["caption"], batch["seed"], teacher=self.predict_with == "teacher")
+            rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
+            return [dict(row, image=picture) for row, picture in zip(rows, pictures, strict=True)]
+        step = self.method(self, *self.encode(batch))
+        step.sample_weights = batch.get("weight")
+        return {f"loss_{name}": loss(step) for name, loss in self.losses.items()}
+
+    def encode(self, batch: dict) -> tuple[Tensor, dict]:
+        """Latents (B, C, H, W) in fp32 and the denoiser's conditioning of a batch."""
+        pipeline = self.frozen.pipeline
+        latents = self.family.encode_pictures(pipeline, batch["pixel_values"])
+        with self.autocast() if len(self.trained) > 1 else nullcontext():  # a text encoder is trained as well
+            return latents, self.family.encode_captions(pipeline, batch)
+
+    def run(self, noisy: Tensor, timesteps: Tensor, condition: dict, target: Tensor) -> Step:
+        """Run the student; for methods to call."""
+        with self.autocast():
+            prediction = self.student(noisy, timesteps, **condition, return_dict=False)[0]
+        return Step(noisy, timesteps, prediction, target, self.noise_schedule)
+
+    def exported_scheduler(self) -> SchedulerMixin:
+        """The scheduler of a pipeline around the student: the one that it was trained for, or else the teacher's."""
+        own = self.method.sampling.get("scheduler")
+        return self.build_scheduler(own, self.noise_schedule)
+
+    def build_scheduler(self, chosen: str | dict | None, schedule: NoiseSchedule) -> SchedulerMixin:
+        base = self.frozen.pipeline.scheduler
+        chosen = dict(type=chosen) if isinstance(chosen, str) else dict(chosen or dict(type=type(base).__name__))
+        changes = {"prediction_type": schedule.prediction_type, **chosen}
+        return scheduler_class(changes.pop("type")).from_config(base.config, **changes)
+
+    def sample_with(self, **options) -> None:
+        """Sample teacher and student with these options from now on, over those of `sampling` and of the method."""
+        self.sampling.update(options)
+        self.method.sampling = {**self.method.sampling, **options}
+
+    def scheduler(self, teacher: bool = False) -> tuple[SchedulerMixin, dict]:
+        """The diffusers scheduler to sample the student (or the teacher) with, and the other arguments of the pipeline."""
+        options = dict(self.sampling) if teacher else {**self.sampling, **self.method.sampling}
+        schedule = self.teacher_schedule if teacher else self.noise_schedule
+        return self.build_scheduler(options.pop("scheduler", None), schedule), options
+
+    @torch.no_grad()
+    def sample(self, captions: Sequence[str], seeds: Sequence[int], teacher: bool = False) -> np.ndarray:
+        """Pictures (B, H, W, 3), uint8, of the student or the teacher; the initial noise of each follows from its seed."""
+        return self.family.decode(self.frozen.pipeline, self.sample_latents(captions, seeds, teacher))
+
+    @torch.no_grad()
+    def sample_latents(self, captions: Sequence[str], seeds: Sequence[int], teacher: bool = False) -> Tensor:
+        """The scaled latents (B, C, h, w) of the pictures that `sample` gives."""
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+        training = self.training
+        self.eval()
+        with self.denoiser(teacher) as denoiser, self.autocast():
+            pipeline = self.family.assemble(self.frozen.pipeline, denoiser)
+            pipeline.scheduler, options = self.scheduler(teacher)
+            latents = pipeline(prompt=list(captions), generator=generators, output_type="latent", **options).images
+        self.train(training)
+        return latents

@@ -1,0 +1,229 @@
+"""Distillation: a student that is trained, its teacher frozen beside it."""
+
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from diffdistill.errors import InputError
+from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.models.adapters import adapters_off
+from diffdistill.models.base import DiffusionModel
+from diffdistill.models.plan import Plan
+from diffdistill.registry import MODELS
+from diffdistill.step import Step
+from diffdistill.students.cut import build_on_meta, embed_guidance, find_sources, make_student, module_lists, plan_student
+from diffdistill.students.features import FeatureTaps, derive_pairs
+
+
+class StudentPlan(Plan):
+    """What a config decides about a student before any weight is loaded: its config, layer map and feature pairs.
+
+    Args:
+        teacher, student, feature_pairs, losses, method: the keys of that name of `Distiller`.
+    """
+
+    sections: ClassVar = {
+        "student": ("keep", "checkpoint", "fresh", "prediction_type", "guidance_embedding", "adapter"),
+        "student.keep": None,
+        "feature_pairs": list(inspect.signature(derive_pairs).parameters)[4:],
+    }
+
+    def __init__(
+        self,
+        teacher: Mapping,
+        student: Mapping | None,
+        feature_pairs: Mapping | None,
+        losses: Mapping[str, dict | None],
+        method: Mapping | None = None,
+    ):
+        student, family = student or {}, MODELS.build(teacher)
+        denoiser, theirs = family.denoiser_class, family.denoiser_config
+        self.keep = dict(student.get("keep") or {})
+        self.fresh = list(student.get("fresh") or [])
+        config, self.layers = plan_student(denoiser, theirs, self.keep)
+        self.guidance_embedding = student.get("guidance_embedding")
+        whole = dict(config, time_cond_proj_dim=self.check_guidance_embedding(config)) if self.guidance_embedding else config
+        adapter = student.get("adapter")
+        super().__init__(family, whole, losses, method, {family.denoiser_name: (adapter, "model.student.adapter")})
+        if prediction_type := student.get("prediction_type"):
+            self.noise_schedule = self.noise_schedule.predicting(prediction_type)
+        # Without a loss nothing is trained: such a model is there to be sampled or exported.
+        needs = (self.method.needs_teacher, *(loss.needs_teacher for loss in self.losses.values()))
+        self.needs_teacher = bool(self.losses) and any(needs)
+        if any(loss.needs_features for loss in self.losses.values()):
+            self.pairs = derive_pairs(denoiser, config, theirs, self.layers, **(feature_pairs or {}))
+        checkpoint = student.get("checkpoint")
+        self.checkpoint = checkpoint and Checkpoint(checkpoint, "model.student.checkpoint")
+        if self.checkpoint:
+            self.check_checkpoint()
+        else:
+            weights = (build_on_meta(denoiser, each).state_dict() for each in (config, theirs))
+            find_sources(*weights, self.layers, self.fresh)
+        if adapter:
+            self.check_adapter()
+        self.method.check(self)
+
+    def check_guidance_embedding(self, config: Mapping) -> int:
+        """Raise InputError for a width that diffusers could not build, or that is not the one the teacher has."""
+        width, there = self.guidance_embedding, config.get("time_cond_proj_dim")
+        if not isinstance(width, int) or width < 4 or width % 2:
+            raise InputError(f"model.student.guidance_embedding={width!r}: give an even number of 4 or more, such as 256")
+        if there not in (None, width):
+            raise InputError(f"model.student.guidance_embedding={width}: the teacher has one that is {there} wide; use that")
+        return width
+
+    def check_adapter(self) -> None:
+        """Raise InputError for what an adapter cannot do: everything else in the student is frozen."""
+        for key, value in (("fresh", self.fresh), ("guidance_embedding", self.guidance_embedding)):
+            if value:
+                raise InputError(
+                    f"model.student.{key}={value!r} would stay untrained: with model.student.adapter, that alone is trained;"
+                    " leave one of them out"
+                )
+        if self.method.needs_average:
+            raise InputError(
+                f"model.method ({type(self.method).__name__}) compares with a moving average of the student, and an adapter"
+                " has none; set model.method.target='student'"
+            )
+
+    def check_checkpoint(self) -> None:
+        """Raise InputError unless the student's own checkpoint is the student that `keep` describes."""
+        denoiser, config = self.family.denoiser_class, self.family.read_student_config(self.checkpoint)
+        planned = dict(self.config)
+        if self.guidance_embedding:  # a checkpoint may have it already
+            planned["time_cond_proj_dim"] = config.get("time_cond_proj_dim")
+        planned, found = (build_on_meta(denoiser, each).state_dict() for each in (planned, config))
+        for name in sorted(planned.keys() | found.keys()):
+            shapes = [tuple(weights[name].shape) if name in weights else "nothing" for weights in (planned, found)]
+            if shapes[0] != shapes[1]:
+                raise InputError(
+                    f"model.student.checkpoint={self.checkpoint.name} is not the student that model.student.keep describes:"
+                    f" {name} should be {shapes[0]} and is {shapes[1]}"
+                )
+
+    def load_student(self, teacher: nn.Module | None) -> nn.Module:
+        """The student in fp32, from its own checkpoint or with the kept layers of `teacher`."""
+        if self.checkpoint is None:
+            student = make_student(teacher, self.keep, self.fresh)[0]
+        else:
+            student = self.family.load_student(self.checkpoint)
+        if self.guidance_embedding and student.config.time_cond_proj_dim is None:
+            embed_guidance(student, self.guidance_embedding)
+        return student
+
+    @property
+    def student_is_teacher(self) -> bool:
+        """Whether the student is the teacher with an adapter, so that one model in memory can be both."""
+        teacher = module_lists(build_on_meta(self.family.denoiser_class, self.family.denoiser_config))
+        whole = all(len(indices) == teacher[path] for path, indices in self.layers.kept.items())
+        return bool(self.adapters) and whole and not self.checkpoint
+
+    def load_denoisers(self) -> tuple[nn.Module, nn.Module | None]:
+        teacher = self.family.load_denoiser() if self.needs_teacher or self.checkpoint is None else None
+        student = teacher if self.student_is_teacher else self.load_student(teacher)
+        return student, teacher if self.needs_teacher else None
+
+
+@MODELS.register_module()
+class Distiller(DiffusionModel):
+    """Trains `student` by `method`, scored by `losses`, against the frozen denoiser of `teacher`.
+
+    Where neither the method nor a loss needs a teacher, and where there is no loss, the teacher's denoiser only gives the
+    student's first weights and is then let go.
+
+    Args:
+        teacher: the family and checkpoint, e.g. `dict(type="StableDiffusionXL", checkpoint=...)`.
+        student: `keep` (which layers of the teacher stay; {} keeps all), `checkpoint` (pretrained weights of the student
+            instead of the teacher's), `fresh` (patterns of tensors that start from random values), `prediction_type`
+            (instead of the teacher's), `guidance_embedding` (the width of an embedding of the guidance scale), `adapter` (a
+            config of peft: the student is frozen and its adapter trained; with all layers kept, one model in memory is the
+            student and, with the adapter off, the teacher).
+        losses: name -> loss, or None for none; "task" is logged as `loss_task`. Values are logged weighted, so they add up
+            to `loss`.
+        feature_pairs: `level`, `rule`, `pairs` of `features.derive_pairs`.
+        method, gradient_checkpointing, dtype, sampling: see `DiffusionModel`.
+    """
+
+    plan_class = StudentPlan
+    noun = "student"
+
+    def __init__(
+        self,
+        teacher: dict,
+        losses: Mapping[str, dict],
+        student: dict | None = None,
+        method: dict | None = None,
+        feature_pairs: dict | None = None,
+        gradient_checkpointing: bool = False,
+        dtype: str = "float32",
+        sampling: dict | None = None,
+        data_preprocessor: dict | None = None,
+    ):
+        plan = StudentPlan(teacher, student, feature_pairs, losses, method)
+        super().__init__(plan, gradient_checkpointing, dtype, sampling, data_preprocessor)
+        self.pairs = plan.pairs
+        self.get_average = lambda: None  # for TargetEMAHook
+
+    @property
+    def teacher(self) -> nn.Module | None:
+        """The frozen denoiser, or None where nothing needs it. Call it inside `denoiser(teacher=True)`."""
+        return getattr(self.frozen.pipeline, self.family.denoiser_name)
+
+    @contextmanager
+    def denoiser(self, teacher: bool = False) -> Iterator[nn.Module]:
+        """The student, or the teacher; where both are one model with an adapter, that is off inside the teacher's block."""
+        if teacher and self.teacher is self.student:
+            with adapters_off(self.teacher):
+                yield self.teacher
+        else:
+            yield self.teacher if teacher else self.student
+
+    @property
+    def average(self) -> nn.Module | None:
+        """The moving average of the student, if `TargetEMAHook` keeps one."""
+        return self.get_average()
+
+    def run(self, noisy: Tensor, timesteps: Tensor, condition: dict, target: Tensor) -> Step:
+        """Run the student, and the teacher if there is one, on the same input; for methods to call."""
+        prediction, theirs = None, {}
+        if self.teacher is not None:
+            prediction, theirs = self.predict_teacher(noisy, timesteps, condition)
+            if self.teacher_schedule.prediction_type != self.noise_schedule.prediction_type:
+                sample = self.teacher_schedule.to_sample(prediction.float(), noisy, timesteps)
+                prediction = self.noise_schedule.from_sample(sample, noisy, timesteps)
+        return self.take_step(noisy, timesteps, condition, target, prediction, theirs)
+
+    def take_step(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        condition: dict,
+        target: Tensor,
+        teacher_prediction: Tensor | None = None,
+        teacher_features: Mapping[str, Tensor] | None = None,
+    ) -> Step:
+        """Run the student beside what its teacher has said; for methods that ask the teacher for more than a prediction."""
+        with FeatureTaps(self.student, [ours for ours, _ in self.pairs]).record() as ours:
+            step = super().run(noisy, timesteps, condition, target)
+        pairs = self.pairs if teacher_features else []
+        features = {f"{student} <- {teacher}": (ours[student], teacher_features[teacher]) for student, teacher in pairs}
+        return dataclasses.replace(step, teacher_prediction=teacher_prediction, features=features)
+
+    @torch.no_grad()
+    def predict(self, denoiser: nn.Module, noisy: Tensor, timesteps: Tensor, condition: dict) -> Tensor:
+        """What the student, or its average, predicts, in fp32 and without a gradient."""
+        with self.autocast():
+            return denoiser(noisy, timesteps, **condition, return_dict=False)[0].float()
+
+    @torch.no_grad()
+    def predict_teacher(self, noisy: Tensor, timesteps: Tensor, condition: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        """The teacher's prediction, of its own prediction type, and features, in the compute dtype."""
+        layers = [theirs for _, theirs in self.pairs]
+        with self.denoiser(teacher=True) as teacher, FeatureTaps(teacher, layers).record() as features:
+            prediction = teacher(noisy.to(self.dtype), timesteps, **condition, return_dict=False)[0]
+        return prediction, features

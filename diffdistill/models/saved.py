@@ -1,0 +1,116 @@
+"""What a run leaves of what it trained, on disk: whole models in diffusers' format, adapters for diffusers or peft."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import peft
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from diffdistill.errors import InputError
+from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.files import save_whole, write_whole
+from diffdistill.models.base import DiffusionModel
+from diffdistill.models.plan import Plan
+
+LORA_FILE, PEFT_FILE = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"  # diffusers' and peft's names
+DORA = "lora_magnitude_vector"
+
+
+def save_models(model: DiffusionModel, folder: Path) -> list[Path]:
+    """Write every model that is trained whole to `folder/<component>`; gives these folders."""
+    whole = [name for name in model.trained if name not in model.adapted]
+    return [save_whole(model.component(name), folder / name) for name in whole]
+
+
+def save_adapters(model: DiffusionModel, folder: Path) -> Path:
+    """Write the adapters of `model` to `folder`, whole or not at all; gives the folder.
+
+    Those of LoRA and DoRA go into one file for `pipe.load_lora_weights(folder)`, which also says their alpha; any other
+    into `folder/<component>` for `peft.PeftModel.from_pretrained`.
+    """
+    return write_whole(lambda partial: write_adapters(model, partial), folder)
+
+
+def write_adapters(model: DiffusionModel, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for_diffusers = {}
+    for name in model.adapted:
+        component = model.component(name)
+        config, weights = component.peft_config["default"], adapter_state(component)
+        if config.peft_type == peft.PeftType.LORA:
+            if name in model.family.text_encoders:  # transformers, which loads them, knows DoRA's vectors by the longer name
+                weights = {key + ".weight" * key.endswith(DORA): tensor for key, tensor in weights.items()}
+            for_diffusers[f"{name}_lora_layers"] = weights
+            for_diffusers[f"{name}_lora_adapter_metadata"] = config.to_dict()
+        else:
+            config.save_pretrained(folder / name)
+            save_file({f"base_model.model.{key}": tensor for key, tensor in weights.items()}, folder / name / PEFT_FILE)
+    if for_diffusers:
+        model.family.pipeline_class.save_lora_weights(folder, **for_diffusers)
+
+
+def adapter_state(component: nn.Module) -> dict[str, Tensor]:
+    """The weights of a model's adapter, under the names that peft gives them in files."""
+    return {key: tensor.contiguous() for key, tensor in peft.get_peft_model_state_dict(component).items()}
+
+
+def load_trained(model: DiffusionModel, folder: Path) -> None:
+    """Give `model` what a run like its own left in `folder`; see `find_trained`. Raises InputError if it does not fit."""
+    for name in model.trained:
+        component, where = model.component(name), find_trained(folder, name, name in model.adapted)
+        if name in model.adapted:
+            found = read_adapter(where, name)
+            check_weights(found, adapter_state(component), str(where))
+            peft.set_peft_model_state_dict(component, found)
+        else:
+            if name == model.family.denoiser_name:
+                found = model.family.load_student(Checkpoint(str(where), "--checkpoint"))
+            else:
+                found = Checkpoint(str(where), "--checkpoint").load(type(component).from_pretrained)
+            check_weights(found.state_dict(), component.state_dict(), str(where))
+            component.load_state_dict(found.state_dict())
+
+
+def read_adapter(where: Path, name: str) -> dict[str, Tensor]:
+    prefix = "base_model.model." if where.name == PEFT_FILE else f"{name}."
+    weights = {key.replace(f"{DORA}.weight", DORA): tensor for key, tensor in load_file(where).items()}
+    return {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
+
+
+def find_trained(folder: Path, name: str, adapter: bool) -> Path:
+    """The file of the adapter, or the folder of the model, of the component `name` that a run left.
+
+    `folder` is the `step<N>` folder of an adapter, the folder of one model, or the run's own; beside a component the others
+    of its run are found as well. Raises InputError if it is not there.
+    """
+    places = [folder / name, folder if folder.name == name else folder.parent / name]
+    files = [folder / LORA_FILE, folder / name / PEFT_FILE] if adapter else [place / "config.json" for place in places]
+    for file in files:
+        if file.exists():
+            return file if adapter else file.parent
+    wanted = f"{LORA_FILE} or {name}/{PEFT_FILE}, such as a step<N> folder of its run" if adapter else f"{name}/"
+    raise InputError(f"--checkpoint={folder}: this config trains {name}, and the folder has no {wanted}")
+
+
+def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: str) -> None:
+    """Raise InputError unless both have the same tensors; MMEngine would load those that fit, and go on."""
+    for name in sorted(found.keys() | expected.keys()):
+        here, there = (tuple(weights[name].shape) if name in weights else "nothing" for weights in (found, expected))
+        if here != there:
+            raise InputError(
+                f"{file} is not a checkpoint of this config's student: {name} is {here} in it and should be {there};"
+                " give the config that it was trained with"
+            )
+
+
+def check_trained(plan: Plan, folder: Path) -> None:
+    """Raise InputError unless `folder` has all that a run of `plan` leaves; read is nothing yet."""
+    for name in plan.on_meta:
+        find_trained(folder, name, name in plan.adapters)
+
+
+def last_adapter(run: Path) -> Path | None:
+    """The last `step<N>` folder of a run."""
+    steps = [path for path in run.glob("step*") if path.name[4:].isdigit()]
+    return max(steps, key=lambda path: int(path.name[4:]), default=None)

@@ -1,0 +1,75 @@
+"""Prior preservation: the class pictures of a DreamBooth run, made by the pipeline itself before it is tuned.
+
+They are made before the Runner is built, and not by a hook: a data loader with workers reads its first batches as soon as it
+exists, which is before any hook is called.
+"""
+
+import gc
+import hashlib
+import json
+import re
+import time
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import init_dist, is_distributed, is_main_process
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from diffdistill.errors import InputError
+from diffdistill.registry import DATASETS, MODELS
+
+OF_PIPELINE = ("type", "teacher", "base", "student", "sampling", "dtype")  # what decides how a model draws before training
+
+
+def name_class_folder(config: Config) -> None:
+    """Where the config names no folder for class pictures, one beside the run's, shared by runs of the same pipeline."""
+    wanted = config.train_dataloader.dataset.get("class_images") if "train_dataloader" in config else None
+    if not isinstance(wanted, dict) or wanted.get("folder"):
+        return
+    model = config.get("model", {}).to_dict()
+    made_by = {key: model.get(key) for key in OF_PIPELINE} | {"prompt": wanted.get("prompt")}
+    digest = hashlib.sha256(json.dumps(made_by, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    prompts = wanted.get("prompt") or "none"
+    words = re.sub(r"\W+", "_", prompts if isinstance(prompts, str) else str(prompts[0])).strip("_")[:40]
+    wanted.folder = str(Path(config.work_dir).parent / "class_pictures" / f"{words}_{digest}")
+
+
+def make_class_pictures(config: Config) -> None:
+    """Generate what the training set of `config` lacks, on the main rank; the others wait for the files."""
+    pictures = getattr(DATASETS.build(config.train_dataloader.dataset), "class_pictures", None)
+    missing = pictures.missing() if pictures else []
+    if not missing:
+        return
+    if config.launcher != "none" and not is_distributed():  # as the Runner would, which finds it done
+        init_dist(config.launcher, **config.get("env_cfg", {}).get("dist_cfg", {}))
+    if is_main_process():
+        try:
+            generate(config, pictures, missing)
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"out of memory with train_dataloader.dataset.class_images.batch_size={pictures.batch_size}: lower it;"
+                " the class pictures made so far are kept"
+            ) from error
+    # By their files, since this may take longer than a collective operation may wait.
+    while not all(pictures.path(index).exists() for index in missing):
+        time.sleep(1)
+
+
+def generate(config: Config, pictures, missing: list[int]) -> None:
+    """Draw the pictures at the indices `missing` with the untrained model of `config`, on the training device."""
+    model = MODELS.build(config.model).to(get_device()).eval()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task(f"class pictures in {pictures.folder}", total=pictures.count)
+        progress.advance(bar, pictures.count - len(missing))
+        for start in range(0, len(missing), pictures.batch_size):
+            indices = missing[start : start + pictures.batch_size]
+            for index, picture in zip(indices, model.sample([pictures.prompt(i) for i in indices], indices), strict=True):
+                pictures.save(index, picture)
+            progress.advance(bar, len(indices))
+    del model
+    gc.collect()  # its memory, before the training loads the model again
+    torch.cuda.empty_cache()

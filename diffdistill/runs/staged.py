@@ -1,0 +1,72 @@
+"""Training in stages: one after the other in one launch, to be stopped and resumed anywhere."""
+
+import gc
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+
+from diffdistill.config.check import check_model
+from diffdistill.config.stages import exported, plan_stages, run_name, stage_configs, title_of
+from diffdistill.errors import InputError
+from diffdistill.files import write_whole
+from diffdistill.report.write import warn_of_errors, write_report
+
+
+def train_stages(config: Config, resume: str | None, train: Callable[[Config, str | None], None]) -> None:
+    """Train every stage with `train(config, resume)`; then `<run>/unet` is the student of the last one.
+
+    With `resume`, stages that have finished are skipped, and the one that was stopped goes on from its last checkpoint.
+    """
+    if resume not in (None, "auto"):
+        raise InputError(f"--resume={resume}: a run in stages finds its checkpoint by itself; give --resume without a path")
+    stages = stage_configs(config)
+    plan_stages(stages, check_model)
+    for number, stage in enumerate(stages):
+        if resume and exported(stage).exists() and Path(stage.work_dir, "results.json").exists():
+            print_log(f"{title_of(stage)}, finished before", "current")
+            continue
+        # What an earlier run left in later stages came from another student; if this run is stopped, nothing may resume it.
+        if is_main_process():
+            for stale in stages[number + bool(resume) :]:
+                for name in ("results.json", "last_checkpoint"):
+                    Path(stale.work_dir, name).unlink(missing_ok=True)
+        train(stage, resume)
+        resume = None
+        gc.collect()  # this stage's models, before those of the next are loaded
+        torch.cuda.empty_cache()
+        barrier()  # the student has been written
+        if is_main_process():
+            report(config)
+    if is_main_process():
+        finish(config, stages)
+
+
+def finish(config: Config, stages: list[Config]) -> None:
+    """Write the run's own student, config and figures: those of the last stage, with a list of all."""
+    run, student = Path(config.work_dir), exported(stages[-1])
+    for source in (student, student.with_name("scheduler")):
+        write_whole(lambda folder, source=source: shutil.copytree(source, folder), run / source.name)
+    results = [json.loads(Path(stage.work_dir, "results.json").read_text()) for stage in stages]
+    rows = [dict(folder=Path(stage.work_dir).name, **result) for stage, result in zip(stages, results, strict=True)]
+    figures = results[-1] | dict(config=run_name(config), seed=results[0]["seed"], stages=rows)
+    (run / "results.json").write_text(json.dumps(figures, indent=2) + "\n")
+    config.dump(run / f"{run_name(config)}.py")
+    print_log(f"Student after {len(stages)} stages: {run / student.name}; figures: {run / 'results.json'}", "current")
+    report(config)
+
+
+def report(config: Config) -> None:
+    """Write the page of the run as far as it is, which leads to the pages of its stages."""
+
+    def warn(text: str) -> None:
+        print_log(text, "current", logging.WARNING)
+
+    with warn_of_errors(warn, "no report of the stages together"):
+        print_log(f"Report of all stages so far: {write_report(config.work_dir)}", "current")

@@ -1,0 +1,1 @@
+"""Pictures of teachers, students and pipelines, side by side."""

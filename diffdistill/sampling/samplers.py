@@ -1,0 +1,222 @@
+"""Pictures for prompts, of pipelines and of the teachers and students of configs, all from the same initial noise."""
+
+import gc
+import inspect
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+from torch import nn
+
+from diffdistill.config.read import load_config, short_name
+from diffdistill.config.stages import last_stage
+from diffdistill.errors import InputError
+from diffdistill.families.checkpoint import PACKAGED, Checkpoint
+from diffdistill.models.plan import DTYPES
+from diffdistill.registry import MODELS
+from diffdistill.runs.load import exported_student, load_distiller, use_checkpoint
+from diffdistill.sampling.grid import picture_grid
+from diffdistill.students.size import count
+
+
+@dataclass
+class Sampler:
+    """Something that draws a picture (H, W, 3), uint8, for a prompt and the seed of its initial noise.
+
+    Noise is drawn on the CPU, so for one seed it is the same for all samplers of one latent shape, on any device.
+    """
+
+    name: str
+    draw: Callable[[str, int], np.ndarray]
+    parameters: int
+    steps: int
+
+
+@dataclass
+class Row:
+    """The pictures of one sampler, and the median of the seconds that one of them took."""
+
+    name: str
+    parameters: int
+    steps: int
+    pictures: list[np.ndarray]
+    seconds: float
+
+    @property
+    def label(self) -> str:
+        millions = self.parameters / 1e6
+        size = f"{millions:,.0f}" if millions >= 10 else f"{millions:.2f}"
+        steps = f"{self.steps} step{'s' if self.steps > 1 else ''}"
+        return f"{self.name}\n{size} M parameters\n{self.seconds:.2g} s, {steps}"
+
+
+def is_pipeline(source: str) -> bool:
+    """Whether `source` is a pipeline's folder, a packaged one, or a hub name; it is a config otherwise."""
+    if source.startswith(PACKAGED) or Path(source).is_dir():
+        return True
+    return source.count("/") == 1 and "=" not in source and not source.endswith(".py")
+
+
+def pipeline_sampler(source: str, options: Mapping, dtype: str) -> Sampler:
+    load = diffusers.DiffusionPipeline.from_pretrained
+    pipeline = Checkpoint(source, "source").load(load).to(get_device(), DTYPES[dtype])
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw(prompt: str, seed: int) -> np.ndarray:
+        picture = pipeline(prompt, generator=torch.Generator().manual_seed(seed), output_type="np", **options).images[0]
+        return (picture * 255).round().astype(np.uint8)
+
+    denoiser = next(getattr(pipeline, name) for name in ("unet", "transformer") if hasattr(pipeline, name))
+    name = source.removeprefix(PACKAGED).rstrip("/").rsplit("/", 1)[-1]
+    return Sampler(name, draw, count(denoiser), steps_of(type(pipeline), options))
+
+
+def steps_of(pipeline_class: type, options: Mapping) -> int:
+    default = inspect.signature(pipeline_class.__call__).parameters["num_inference_steps"].default
+    return options.get("num_inference_steps", default)
+
+
+def split_source(source: str) -> tuple[str, str | None]:
+    """`CONFIG=CHECKPOINT` or `CONFIG` as (config, checkpoint or None)."""
+    name, equals, checkpoint = source.partition("=")
+    if equals and not (name and checkpoint):
+        raise InputError(f"{source}: write CONFIG=CHECKPOINT")
+    return name, checkpoint or None
+
+
+def config_samplers(config: Config, checkpoint: str, options: Mapping, student: str, teacher: str | None) -> list[Sampler]:
+    """The student of `config` under the name `student`; before it its teacher where that has a name, and a loss needs it."""
+    distiller = load_distiller(config, checkpoint, options)
+
+    def sampler(name: str, denoiser: nn.Module, of_teacher: bool) -> Sampler:
+        def draw(prompt: str, seed: int) -> np.ndarray:
+            return distiller.sample([prompt], [seed], teacher=of_teacher)[0]
+
+        steps = steps_of(distiller.family.pipeline_class, distiller.scheduler(of_teacher)[1])
+        return Sampler(name, draw, count(denoiser), steps)
+
+    found = [sampler(student, distiller.student, False)]
+    if teacher and distiller.teacher is not None:
+        found.insert(0, sampler(teacher, distiller.teacher, True))
+    return found
+
+
+def samplers(
+    sources: Sequence[str],
+    options: Mapping,
+    checkpoint: str | None = None,
+    overrides: Mapping | None = None,
+    dtype="float32",
+) -> Iterator[Sampler]:
+    """The samplers of every source, loaded one source at a time.
+
+    A source is a pipeline or `CONFIG[=CHECKPOINT]`, the checkpoint being `checkpoint`, or the student that the config's run
+    exported, where it is not given. A single config gives "teacher" and "student"; of several, students are named after
+    config and checkpoint, and a teacher that is the same as an earlier one is left out. Names are unique.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"--dtype {dtype} is unknown; choose from {', '.join(DTYPES)}")
+    plans = [(source, *read_source(source, options, checkpoint, dict(overrides or {}))) for source in sources]
+    taken: set[str] = set()
+    teachers: list[Mapping] = []
+    for source, config, weights in plans:
+        if config is None:
+            found = [pipeline_sampler(source, options, dtype)]
+        else:
+            stem = short_name(config.filename)
+            noun = MODELS.get(config.model.type).noun
+            student = noun if len(sources) == 1 else "_".join([stem, *checkpoint_name(split_source(source)[1])])
+            known = dict(
+                config.model.get("teacher") or {}, sampling=config.model.get("sampling"), dtype=config.model.get("dtype")
+            )
+            teacher = None if known in teachers else f"{stem}_teacher" if teachers else "teacher"
+            teachers.append(known)
+            found = config_samplers(config, weights, options, student, teacher)
+        for sampler in found:
+            sampler.name = unused(sampler.name, taken)
+            yield sampler
+        del found, sampler
+        gc.collect()  # a module and its hooks refer to each other; the next source wants the memory
+
+
+def read_source(source: str, options: Mapping, checkpoint: str | None, overrides: dict) -> tuple[Config | None, str | None]:
+    """Config and checkpoint of a source, checked before anything is loaded; (None, None) for a pipeline."""
+    if is_pipeline(source):
+        Checkpoint(source, "source").read_json("model_index.json")
+        return None, None
+    name, own = split_source(source)
+    config = last_stage(load_config(name, overrides))
+    weights = own or checkpoint or exported_student(config)
+    use_checkpoint(config, weights, dict(options))
+    return config, weights
+
+
+def checkpoint_name(checkpoint: str | None) -> list[str]:
+    """The name of a checkpoint's file, or of the folder that holds a `unet/`, as a list of one; of None, of none."""
+    if checkpoint is None:
+        return []
+    path = Path(checkpoint).resolve()
+    return [path.parent.name if path.name in ("unet", "transformer") else path.stem]
+
+
+def unused(name: str, taken: set[str]) -> str:
+    """`name`, with a number where it is taken already; it is taken from then on."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    taken.add(free)
+    return free
+
+
+def draw_rows(found: Iterator[Sampler], prompts: Sequence[str], seeds: Sequence[int]) -> list[Row]:
+    """A row of pictures for every sampler, one picture at a time, with a progress bar on a terminal."""
+    rows, console = [], Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        for sampler in found:
+            pictures, times = [], []
+            for prompt, seed in progress.track(list(zip(prompts, seeds, strict=True)), description=sampler.name):
+                start = time.perf_counter()
+                pictures.append(sampler.draw(prompt, seed))
+                times.append(time.perf_counter() - start)
+            rows.append(Row(sampler.name, sampler.parameters, sampler.steps, pictures, statistics.median(times)))
+            del sampler  # its models are not needed any more
+    return rows
+
+
+def save_samples(rows: Sequence[Row], prompts: Sequence[str], folder: str) -> Path:
+    """Write every picture as `<row>_<column>.png` and all of them as `grid.png`; gives the grid's path."""
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        for column, picture in enumerate(row.pictures):
+            Image.fromarray(picture).save(out / f"{row.name}_{column}.png")
+    path = out / "grid.png"
+    picture_grid([row.pictures for row in rows], [row.label for row in rows], list(prompts)).save(path)
+    return path
+
+
+def all_prompts(given: Sequence[str], file: str | None, pictures: int = 1) -> list[str]:
+    """The prompts given and those of `file`, one a line and empty lines left out, each `pictures` times in a row."""
+    lines: list[str] = []
+    if file:
+        try:
+            lines = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"--prompts-file {file}: cannot be read as text ({error})") from None
+    prompts = [*given, *filter(None, lines)]
+    if not prompts:
+        raise InputError(f"--prompts-file {file}: is empty; write one prompt a line" if file else "give --prompt TEXT ...")
+    if pictures < 1:
+        raise InputError(f"--pictures {pictures}: give 1 or more")
+    return [prompt for prompt in prompts for _ in range(pictures)]

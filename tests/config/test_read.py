@@ -1,0 +1,119 @@
+"""Every config of the project loads, explains itself, survives a dump, and describes a student that can be built."""
+
+import ast
+
+import pytest
+import runs
+from mmengine.config import Config
+
+from diffdistill.config.check import check_model, check_parts
+from diffdistill.config.read import find_config, load_config
+
+FILES = sorted((runs.ROOT / "configs").rglob("*.py"))
+CONFIGS = [path for path in FILES if "_base_" not in path.parts]
+
+
+def name(path) -> str:
+    return str(path.relative_to(runs.ROOT / "configs"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_config_says_what_it_trains(path):
+    assert len(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") > 40
+
+
+@pytest.fixture
+def on_disk(request, tmp_path):
+    """A config with a teacher that is here and has the same layers: an embedded pipeline, or the tiny one of its kind."""
+
+    def load(path) -> Config:
+        config = load_config(path.stem)
+        origin = config.model.get("base") or config.model.teacher
+        kind = "sdxl" if origin.type == "StableDiffusionXL" else "sd"
+        shapes = origin.checkpoint.startswith("diffdistill::")
+        checkpoint = f"diffdistill::{kind}_shapes" if shapes else str(request.getfixturevalue(f"tiny_{kind}"))
+        origin.update(checkpoint=checkpoint, vae=None)
+        if config.model.get("student", {}).get("checkpoint"):
+            config.model.student.checkpoint = None
+        return config
+
+    return load
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_config_is_found_by_its_name_and_known_in_all_its_parts(path, on_disk):
+    assert find_config(path.name) == find_config(path.stem) == path
+    config = on_disk(path)
+    check_parts(config)
+    assert config.work_dir == f"work_dirs/{path.stem}"
+
+
+def without_captions(config: Config) -> Config:
+    """The config without the file of captions that a user must bring."""
+    if conditioning := config.model.get("method", {}).get("conditioning"):
+        conditioning.captions = None
+    return config
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_a_dumped_config_rebuilds_the_same_student(path, on_disk, tmp_path):
+    """MMEngine sorts the keys of a dump, so nothing may hang on their order."""
+    config = on_disk(path)
+    config.dump(tmp_path / "dumped.py")
+    dumped = Config.fromfile(tmp_path / "dumped.py")
+    assert dumped.to_dict() == config.to_dict()
+
+    plans = [check_model(each.model) for each in map(without_captions, (config, dumped))]
+    assert plans[0].config == plans[1].config
+    assert plans[0].trained_state().keys() == plans[1].trained_state().keys()
+    if "student" in config.model:
+        assert plans[0].layers.kept == plans[1].layers.kept
+    assert plans[0].pairs == plans[1].pairs
+    assert bool(plans[0].pairs) == any(loss.needs_features for loss in plans[0].losses.values())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_the_intervals_of_a_config_fit_its_updates(path):
+    config = load_config(path.stem)
+    interval = config.default_hooks.checkpoint.interval
+    assert interval % config.optim_wrapper.get("accumulative_counts", 1) == 0
+    assert interval <= config.train_cfg.max_iters
+
+
+def installed(folder):
+    """The package as an installation lays it out: a folder for `PYTHONPATH`, with what mim needs in `.mim`."""
+    package = folder / "diffdistill"
+    (package / ".mim").mkdir(parents=True)
+    for part in (runs.ROOT / "diffdistill").iterdir():
+        if part.name not in (".mim", "__pycache__"):
+            (package / part.name).symlink_to(part)
+    for part in ("configs", "tools", "model-index.yml"):
+        (package / ".mim" / part).symlink_to(runs.ROOT / part)
+    return folder
+
+
+def test_a_student_of_ones_own_is_a_config_outside_the_project(tiny_sdxl, tmp_path):
+    """By a real process, with the package installed, from another folder: thinner than the quick start's student."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thinner.py").write_text(
+        '_base_ = ["diffdistill::shapes/small_sd_xl_shapes.py"]\n'
+        "model = dict(student=dict(keep={\n"
+        '    "up_blocks.1.resnets": [0, 2],\n'
+        '    "*_blocks.*.attentions.*.transformer_blocks": None,  # was one layer\n'
+        '    "*_blocks.2.attentions.*.transformer_blocks": [0, 9],\n'
+        '    "up_blocks.0.attentions.*.transformer_blocks": [0, 9],\n'
+        "}))\n"
+    )
+    process = runs.start(
+        "train",
+        "thinner.py",
+        *runs.options(**runs.shapes(tiny_sdxl)),
+        cwd=mine,
+        PYTHONPATH=str(installed(tmp_path / "site")),
+    )
+    ended = runs.finish(process)
+    assert ended.code == 0, ended
+    work_dir = mine / "work_dirs" / "thinner"
+    assert all((work_dir / name).exists() for name in runs.FILES)
+    assert Config.fromfile(work_dir / "unet" / "config.json").transformer_layers_per_block == [1, 2, 2]

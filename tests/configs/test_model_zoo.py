@@ -1,0 +1,79 @@
+"""The metafiles say what the configs are, and MODEL_ZOO.md what the metafiles say."""
+
+import runpy
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from diffusers import UNet2DConditionModel
+from mim.commands.search import convert2df
+from mmengine.config import Config
+from modelindex.load_model_index import load
+
+from diffdistill.families.architectures import hub_names, load_architecture
+from diffdistill.shapes.parts import make_unet
+from diffdistill.students.cut import build_on_meta, plan_student
+
+ROOT = Path(__file__).resolve().parents[2]
+METAFILES = [ROOT / file for file in yaml.safe_load((ROOT / "model-index.yml").read_text())["Import"]]
+MODELS = {model["Name"]: model for file in METAFILES for model in yaml.safe_load(file.read_text())["Models"]}
+
+
+def teacher_config(checkpoint: str) -> dict:
+    """The denoiser's config of a hub name, or of a pipeline of the shapes benchmark."""
+    if checkpoint.lower() in hub_names():
+        return load_architecture(hub_names()[checkpoint.lower()])["unet/config.json"]
+    return dict(make_unet("sdxl" if "sdxl" in Path(checkpoint).name else "sd").config)
+
+
+def parameters(config: dict) -> int:
+    return build_on_meta(UNet2DConditionModel, config).num_parameters()
+
+
+@cache
+def teacher_parameters(checkpoint: str) -> int:
+    return parameters(teacher_config(checkpoint))
+
+
+def test_page_is_the_one_the_script_writes():
+    text = runpy.run_path(str(ROOT / "tools" / "make_model_zoo.py"))["model_zoo"]()
+    assert (ROOT / "MODEL_ZOO.md").read_text(encoding="utf-8") == text, "run python tools/make_model_zoo.py"
+
+
+def test_every_run_config_is_listed_once():
+    configs = [str(path.relative_to(ROOT)) for path in (ROOT / "configs").glob("*/*.py") if path.parent.name != "_base_"]
+    assert sorted(model["Config"] for model in MODELS.values()) == sorted(configs)
+    assert all(Path(model["Config"]).stem == name for name, model in MODELS.items())
+
+
+def test_every_folder_of_configs_is_imported():
+    assert sorted(METAFILES) == sorted((ROOT / "configs").glob("*/metafile.yml"))
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_parameters_are_those_of_the_config(name):
+    config, data = Config.fromfile(ROOT / MODELS[name]["Config"]), MODELS[name]["Metadata"]
+    if "base" in config.model:
+        assert data["Base"] == config.model.base.checkpoint
+        assert data["Parameters"] == teacher_parameters(config.model.base.checkpoint)
+        return
+    checkpoint = config.model.teacher.checkpoint
+    keep = config.model.student.get("keep") or {}
+    student, _ = plan_student(UNet2DConditionModel, teacher_config(checkpoint), keep)
+    for model in (config.model, *(stage.get("model", {}) for stage in config.get("stages", []))):
+        student["time_cond_proj_dim"] = model.get("student", {}).get("guidance_embedding") or student["time_cond_proj_dim"]
+    assert (data["Parameters"], data["Teacher Parameters"]) == (parameters(student), teacher_parameters(checkpoint))
+
+
+def test_scores_say_whose_they_are():
+    results = [result for model in MODELS.values() for result in model.get("Results", [])]
+    assert results
+    assert all(result["Dataset"].endswith(("(the paper's)", "(measured here)")) for result in results)
+
+
+def test_mim_lists_sizes_and_scores():
+    table = convert2df(load(str(ROOT / "model-index.yml")))
+    row = table.loc["bk_sdm_tiny_distill_from_sd_14_laion_212k"]
+    assert (row["parameters"], row["model"]) == (323_384_964, "bk-sdm")
+    assert row["coco 30k, pndm 25 steps, 512 to 256 (the paper's)/fid"] == 17.12

@@ -1,0 +1,298 @@
+"""Every student in configs/: its published size, where its first weights come from, and its feature pairs."""
+
+import json
+import re
+from functools import cache
+from itertools import product
+
+import pytest
+import tiny
+import torch
+from diffusers import UNet2DConditionModel
+from torch.utils.data import default_collate
+
+from diffdistill.config.read import config_root, load_config
+from diffdistill.families.architectures import planning
+from diffdistill.files import save_whole
+from diffdistill.models.distiller import StudentPlan
+from diffdistill.registry import DATASETS, MODELS
+from diffdistill.students.cut import build_on_meta, make_student
+from diffdistill.students.denoisers import unet_inputs
+
+# Counted from the published configs; a config belongs to the longest name that it begins with.
+SIZES = {
+    "bk_sdm_base": 579_384_964,
+    "bk_sdm_small": 482_346_884,
+    "bk_sdm_tiny": 323_384_964,
+    "bk_sdm_v2_base": 583_480_964,
+    "bk_sdm_v2_small": 485_787_524,
+    "bk_sdm_v2_tiny": 326_825_604,
+    "sd_small": 579_384_964,
+    "sd_tiny": 323_384_964,
+    "small_sd_xl": 1_717_277_764,
+    "tiny_sd_xl": 1_304_160_324,
+    "ssd_1b": 1_331_334_404,
+    "vega": 745_225_604,
+    "koala_1b": 1_161_184_324,
+    "koala_700m": 782_822_724,
+}
+TEACHERS = {
+    "CompVis/stable-diffusion-v1-4": 859_520_964,
+    "SG161222/Realistic_Vision_V4.0": 859_520_964,
+    "stabilityai/stable-diffusion-2-1-base": 865_910_724,
+    "stabilityai/stable-diffusion-2-1": 865_910_724,
+    "stabilityai/stable-diffusion-xl-base-1.0": 2_567_463_684,
+    "stabilityai/sdxl-turbo": 2_567_463_684,
+    "ByteDance/SDXL-Lightning": 2_567_463_684,
+    "segmind/SSD-1B": 1_331_334_404,
+}
+SHAPES = {
+    "bk_sdm_base_shapes": 2_181_252,
+    "bk_sdm_small_shapes": 1_631_076,
+    "bk_sdm_tiny_shapes": 802_948,
+    "small_sd_xl_shapes": 1_458_340,
+    "small_sd_xl_shapes_random_conditioning": 1_458_340,
+    "tiny_sd_xl_shapes": 772_516,
+    "ssd_1b_distill_from_sdxl_shapes": 2_383_364,
+    "vega_distill_from_sdxl_shapes": 1_926_084,
+    "koala_1b_shapes": 2_295_588,
+    "koala_700m_shapes": 1_707_364,
+}
+FILES = sorted(path for path in config_root().rglob("*.py") if "_base_" not in path.parts)
+
+
+def is_student(config) -> bool:
+    return bool((config.get("model") or {}).get("student", {}).get("keep"))
+
+
+STUDENTS = [path.stem for path in FILES if "shapes" not in path.parts and is_student(load_config(str(path)))]
+
+
+@cache
+def plan_of(model: str) -> StudentPlan:
+    keys = json.loads(model)
+    with planning():
+        return StudentPlan(**keys)
+
+
+def plan(name: str) -> StudentPlan:
+    """What a config decides, without a network; configs that agree on it share one plan."""
+    model = load_config(name).model.to_dict()
+    keys = {key: model[key] for key in ("teacher", "student", "feature_pairs", "losses")}
+    keys["losses"] = {name: dict(type=loss["type"]) for name, loss in keys["losses"].items() if loss}
+    keys["student"].pop("checkpoint", None)
+    return plan_of(json.dumps(keys, sort_keys=True))
+
+
+def size(config: dict, *parts: str) -> int:
+    denoiser = build_on_meta(UNet2DConditionModel, config)
+    return sum(p.numel() for name, p in denoiser.named_parameters() if not parts or name.startswith(parts))
+
+
+def test_base_names_are_unique():
+    """mim finds a config by its base name, those in `_base_` included."""
+    names = [path.stem for path in config_root().rglob("*.py")]
+    assert len(set(names)) == len(names)
+
+
+def test_the_published_students_are_all_there():
+    assert {student_of(name) for name in STUDENTS} == set(SIZES)
+
+
+def student_of(name: str) -> str:
+    matches = [student for student in SIZES if name.startswith(student)]
+    assert matches, f"{name}: give its student a row in SIZES"
+    return max(matches, key=len)
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_student_has_its_published_size(name):
+    found = plan(name)
+    assert size(found.config) == SIZES[student_of(name)]
+    assert size(found.family.denoiser_config) == TEACHERS[found.family.checkpoint.name]
+
+
+@pytest.mark.parametrize(
+    ("part", "parameters"), [("down_blocks", 246_838_080), ("mid_block", 31_138_560), ("up_blocks", 459_928_960)]
+)
+def test_vega_has_its_published_parts(part, parameters):
+    assert size(plan("vega_distill_from_sdxl_pokemon_blip").config, part) == parameters
+
+
+# Which teacher layer a student layer starts from: the published scripts, as substitutions in the names of tensors.
+SKIP_THE_MIDDLE = [(r"^(up_blocks\.\d\.(?:resnets|attentions))\.1\.", r"\1.2.")]
+DROP_THE_INNERMOST = [*SKIP_THE_MIDDLE, (r"^up_blocks\.(\d)", lambda match: f"up_blocks.{int(match[1]) + 1}")]
+SOURCES = {
+    "bk_sdm_base_distill_from_sd_14_laion_212k": SKIP_THE_MIDDLE,
+    "bk_sdm_small_distill_from_sd_14_laion_212k": SKIP_THE_MIDDLE,
+    "bk_sdm_tiny_distill_from_sd_14_laion_212k": DROP_THE_INNERMOST,
+    "bk_sdm_v2_base_distill_from_sd_21_laion_212k": SKIP_THE_MIDDLE,
+    "bk_sdm_v2_small_distill_from_sd_21_laion_212k": SKIP_THE_MIDDLE,
+    "bk_sdm_v2_tiny_distill_from_sd_21_laion_212k": DROP_THE_INNERMOST,
+    "sd_small_distill_from_realistic_vision_4_laion_art": SKIP_THE_MIDDLE,
+    "sd_tiny_distill_from_realistic_vision_4_laion_art": DROP_THE_INNERMOST,
+    "small_sd_xl_pokemon_blip": SKIP_THE_MIDDLE,
+    "tiny_sd_xl_pokemon_blip": SKIP_THE_MIDDLE,
+    "koala_1b_distill_from_sdxl_turbo_laion_pop": SKIP_THE_MIDDLE,
+    "koala_700m_distill_from_sdxl_turbo_laion_pop": SKIP_THE_MIDDLE,
+    "ssd_1b_distill_from_sdxl_pokemon_blip": [],
+    "vega_distill_from_sdxl_pokemon_blip": [],
+}
+
+
+def random_teacher(name: str):
+    """The teacher of a config in reduced widths, every tensor of its own random values."""
+    if load_config(name).model.teacher.type == "StableDiffusionXL":
+        teacher = tiny.sdxl_unet()
+    elif "_v2_" in name:
+        teacher = tiny.sd_unet(attention_head_dim=(1, 2, 4, 4), use_linear_projection=True)
+    else:
+        teacher = tiny.sd_unet()
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.normal_()
+    return teacher
+
+
+def keep_of(name: str) -> dict:
+    return load_config(name).model.student.keep.to_dict()
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_first_weights_are_those_of_the_published_layers(name):
+    teacher = random_teacher(name)
+    student, _ = make_student(teacher, keep_of(name))
+    source = teacher.state_dict()
+    for tensor, value in student.state_dict().items():
+        origin = tensor
+        for pattern, replacement in SOURCES[name]:
+            origin = re.sub(pattern, replacement, origin)
+        assert torch.equal(value, source[origin]), f"{tensor} is not the teacher's {origin}"
+
+
+def test_ssd_1b_and_vega_have_as_many_tensors_as_published():
+    assert len(build_on_meta_state("ssd_1b_distill_from_sdxl_pokemon_blip")) == 944
+    assert len(build_on_meta_state("vega_distill_from_sdxl_pokemon_blip")) == 564
+
+
+def build_on_meta_state(name: str) -> dict:
+    found = plan(name)
+    return build_on_meta(found.family.denoiser_class, found.config).state_dict()
+
+
+def test_sdxl_to_ssd_1b_to_vega_chains_exactly():
+    ssd_1b, vega = "ssd_1b_distill_from_sdxl_pokemon_blip", "vega_distill_from_ssd_1b_pokemon_blip"
+    teacher = random_teacher(ssd_1b)
+    between, _ = make_student(teacher, keep_of(ssd_1b))
+    chained, _ = make_student(between, keep_of(vega))
+    direct, _ = make_student(teacher, keep_of(vega))
+    ours, theirs = chained.state_dict(), direct.state_dict()
+    assert ours.keys() == theirs.keys() <= between.state_dict().keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert {k: v for k, v in chained.config.items() if k[0] != "_"} == {
+        k: v for k, v in direct.config.items() if k[0] != "_"
+    }
+
+
+def same(*names: str) -> list[tuple[str, str]]:
+    return [(name, name) for name in names]
+
+
+def shifted(count: int) -> list[tuple[str, str]]:
+    return [(f"up_blocks.{i}", f"up_blocks.{i + 1}") for i in range(count)]
+
+
+DOWN, UP = [f"down_blocks.{i}" for i in range(4)], [f"up_blocks.{i}" for i in range(4)]
+LAST_ATTENTION = ("down_blocks.2.attentions.0.proj_out", "down_blocks.2.attentions.1.proj_out")
+PAIRS = {
+    "bk_sdm_base": same(*DOWN, *UP),
+    "bk_sdm_small": same(*DOWN, *UP),
+    "bk_sdm_tiny": [*same(*DOWN[:2]), LAST_ATTENTION, *shifted(3)],
+    "bk_sdm_v2_base": same(*DOWN, *UP),
+    "bk_sdm_v2_small": same(*DOWN, *UP),
+    "bk_sdm_v2_tiny": [*same(*DOWN[:2]), LAST_ATTENTION, *shifted(3)],
+    "sd_small": same(*DOWN, "mid_block", *UP),
+    "sd_tiny": [*same(*DOWN[:2]), ("down_blocks.2", "up_blocks.0"), *shifted(3)],
+    "small_sd_xl": same(*DOWN[:3], "mid_block", *UP[:3]),
+    "tiny_sd_xl": [*same(*DOWN[:2]), ("down_blocks.2", "mid_block"), *same(*UP[:3])],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in STUDENTS if student_of(name) in PAIRS])
+def test_stages_are_compared_as_published(name):
+    assert plan(name).pairs == PAIRS[student_of(name)]
+
+
+@pytest.mark.parametrize("name", [name for name in STUDENTS if student_of(name) in ("ssd_1b", "vega")])
+def test_ssd_1b_and_vega_compare_every_layer_that_survives(name):
+    """Every ResNet and attention with its namesake; the mid block's only ResNet with the teacher's last (Segmind)."""
+    found = plan(name)
+    stages = product((("down_blocks", 2), ("up_blocks", 3)), ("resnets", "attentions"))
+    expected = {
+        f"{side}.{stage}.{kind}.{i}"
+        for (side, count), kind in stages
+        for stage in range(3)
+        for i in range(count)
+        if kind == "resnets" or f"{side}.{stage}" not in ("down_blocks.0", "up_blocks.2")
+    }
+    resnets = len(found.layers.kept["mid_block.resnets"])
+    teachers = 1 if found.family.checkpoint.name == "segmind/SSD-1B" else 2
+    assert resnets == 1
+    assert set(found.pairs) == {*same(*expected), ("mid_block.resnets.0", f"mid_block.resnets.{teachers - 1}")}
+    assert len(found.pairs) == 26
+
+
+@pytest.mark.parametrize("name", [name for name in STUDENTS if name.startswith("koala")])
+def test_koala_compares_every_self_attention_it_keeps(name):
+    """Down and up stages of 2 and of 6 or 5 transformer layers, one attention down and two up; two stages without any."""
+    depth = 6 if "1b" in name else 5
+    blocks = [("down_blocks.1", 0, 0, 2), ("down_blocks.2", 0, 0, depth)]
+    blocks += [
+        ("up_blocks.0", 0, 0, depth),
+        ("up_blocks.0", 1, 2, depth),
+        ("up_blocks.1", 0, 0, 2),
+        ("up_blocks.1", 1, 2, 2),
+    ]
+    blocks += [("mid_block", 0, 0, 6)] if "1b" in name else []
+    expected = {
+        tuple(f"{block}.attentions.{attention}.transformer_blocks.{i}.attn1" for attention in (ours, theirs))
+        for block, ours, theirs, count in blocks
+        for i in range(count)
+    }
+    assert set(plan(name).pairs) == {*expected, *same("down_blocks.0", "up_blocks.2")}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes_student_takes_a_step_and_loads_in_diffusers(name, tmp_path):
+    """Every loss is finite and reaches every parameter; what is saved is the same student."""
+    config = load_config(name)
+    distiller = MODELS.build(config.model)
+    student = distiller.student
+    assert student.num_parameters() == SHAPES[name]
+
+    pictures = DATASETS.build(config.train_dataloader.dataset).__getitems__([0, 1, 2])
+    losses = distiller(**default_collate(pictures))
+    assert set(losses) >= {"loss_output", "loss_feature"}
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in student.parameters())
+
+    loaded, report = type(student).from_pretrained(save_whole(student, tmp_path / "unet"), output_loading_info=True)
+    assert not any(report.values())
+    inputs = unet_inputs(student.config)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**inputs).sample, student.eval()(**inputs).sample)
+
+
+def test_self_attention_inside_a_recomputed_block_gets_the_same_gradients():
+    """KOALA's taps lie inside the layers that gradient checkpointing runs again."""
+    config = load_config("koala_1b_shapes")
+    config.model.losses = dict(feature=dict(type="FeatureKD"))
+    pictures = default_collate(DATASETS.build(config.train_dataloader.dataset).__getitems__([0, 1]))
+    gradients = []
+    for checkpointing in (False, True):
+        distiller = MODELS.build(dict(config.model, gradient_checkpointing=checkpointing)).train()
+        torch.manual_seed(0)
+        distiller(**pictures)["loss_feature"].backward()
+        gradients.append({name: p.grad for name, p in distiller.student.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(*gradients)

@@ -1,0 +1,151 @@
+"""Whole runs by the project's tools, as a user starts them: in this process, which is quick, or in one of their own."""
+
+import contextlib
+import functools
+import io
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import mmengine.config.config
+import pytest
+import torch
+from yapf.yapflib.yapf_api import FormatCode
+
+ROOT = Path(__file__).resolve().parents[2]
+# Beside iter_<N>.pth, the config and a folder of logs.
+FILES = ("last_checkpoint", "report.html", "report.json", "results.json", "samples", "scheduler", "unet")
+PUBLISHED = "ssd_1b_distill_from_sdxl_pokemon_blip.py"
+SHAPES = "small_sd_xl_shapes.py"
+
+
+EMA = dict(
+    default_hooks__ema__type="EMAHook",
+    default_hooks__ema__ema_type="ExponentialMovingAverage",
+    default_hooks__ema__momentum=0.5,
+)
+SIX_STEPS = dict(
+    train_cfg__max_iters=6,
+    train_cfg__val_interval=3,
+    default_hooks__samples__interval=3,
+    default_hooks__checkpoint__interval=3,
+    default_hooks__checkpoint__max_keep_ckpts=2,
+)
+
+
+@functools.cache
+def format_once(text: str) -> tuple[str, bool]:
+    return FormatCode(text, style_config=dict(based_on_style="pep8"))
+
+
+# MMEngine formats a run's config six times, which takes longer than a tiny run itself.
+mmengine.config.config.FormatCode = lambda text, **options: format_once(text)
+
+
+@dataclass
+class Ended:
+    """How a tool ended: its exit status, what it printed, and for a training where it wrote."""
+
+    code: int
+    out: str
+    err: str
+    work_dir: Path | None = None
+
+    def __str__(self) -> str:
+        return f"status {self.code}\n{self.out[-2000:]}\n{self.err[-4000:]}"
+
+
+def tool(name: str, *args) -> Ended:
+    """Run `tools/<name>.py` with `args` in this process. An exception that it lets through is raised here."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    argv = [f"{name}.py", *map(str, args)]
+    with mock.patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            runpy.run_path(str(ROOT / "tools" / argv[0]), run_name="__main__")
+        except SystemExit as exit_:
+            code = exit_.code or 0
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def start(name: str, *args, launcher: tuple[str, ...] = (), cwd: Path = ROOT, **env: str) -> subprocess.Popen:
+    """Start `tools/<name>.py` in a process group of its own, so that it can be killed or interrupted as a terminal does."""
+    command = [sys.executable, *launcher, str(ROOT / "tools" / f"{name}.py"), *map(str, args)]
+    path = os.pathsep.join(filter(None, [env.pop("PYTHONPATH", str(ROOT)), os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen, timeout: float = 180) -> Ended:
+    """Wait for a process of `start`."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail(f"no end after {timeout} s\n{Ended(None, *process.communicate())}")
+    return Ended(process.returncode, out, err)
+
+
+def trained(config: str | Path, work_dir: Path, changes: dict, *args: str) -> Ended:
+    """Train `config` in this process to the end."""
+    ended = tool("train", config, "--work-dir", work_dir, *args, *options(**changes))
+    assert ended.code == 0, ended
+    ended.work_dir = work_dir
+    return ended
+
+
+def checkpoint(work_dir: Path, step: int) -> dict:
+    """The checkpoint after `step` steps, read as safely as torch can."""
+    return torch.load(work_dir / f"iter_{step}.pth", weights_only=True)
+
+
+def options(**changes) -> list[str]:
+    """`--cfg-options`, with `__` for the dots of a key."""
+    return ["--cfg-options", *(f"{key.replace('__', '.')}={value}" for key, value in changes.items())]
+
+
+def published(teacher: Path, data: Path, **changes) -> dict:
+    """What makes the published configs small: another teacher, another data set, small pictures, few steps."""
+    return (
+        dict(
+            model__teacher__checkpoint=teacher,
+            model__teacher__vae=None,
+            model__sampling__num_inference_steps=1,
+            train_dataloader__dataset__source=data,
+            train_dataloader__dataset__pipeline__0__size=32,
+            train_dataloader__num_workers=0,
+            train_dataloader__persistent_workers=False,
+            train_cfg__max_iters=2,
+            default_hooks__logger__interval=1,
+            default_hooks__samples__prompts="[a red circle,a blue square]",
+        )
+        | changes
+    )
+
+
+def shapes(teacher: Path, **changes) -> dict:
+    """What makes the shapes configs small."""
+    return (
+        dict(
+            model__teacher__checkpoint=teacher,
+            model__sampling__num_inference_steps=1,
+            train_dataloader__batch_size=2,
+            val_dataloader__dataset__length=2,
+            train_cfg__max_iters=2,
+            train_cfg__val_interval=100,
+            default_hooks__logger__interval=1,
+            default_hooks__samples__prompts="[a red circle]",
+        )
+        | changes
+    )

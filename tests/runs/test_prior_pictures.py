@@ -1,0 +1,182 @@
+"""Prior preservation: class pictures are made once, by the untuned pipeline, and used again."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from runs import ROOT, shapes, tool
+from torch.utils.data import DataLoader
+
+from diffdistill.config.read import load_config
+from diffdistill.datasets import DreamBoothDataset
+from diffdistill.errors import InputError
+from diffdistill.models.distiller import Distiller
+from diffdistill.registry import DATASETS, MODELS
+from diffdistill.runs.prior_pictures import make_class_pictures, name_class_folder
+
+CONFIG = """
+_base_ = ["{root}/configs/shapes/small_sd_xl_shapes_task_only.py"]
+model = dict(student=dict(keep=dict(_delete_=True)))
+train_dataloader = dict(batch_size=2, dataset=dict(
+    _delete_=True, type="DreamBoothDataset", source="diffdistill::star_pictures", prompt="a large s",
+    class_images=dict(prompt=["a red circle", "a blue square"], count=3, batch_size=2),
+    pipeline=[dict(type="ResizeCrop", size=32), dict(type="PackInputs")]))
+"""
+
+
+@pytest.fixture
+def config(tmp_path, tiny_sdxl):
+    """The file of a small DreamBooth run, and the options that make it tiny."""
+    path = tmp_path / "stars.py"
+    path.write_text(CONFIG.format(root=ROOT))
+    options = shapes(tiny_sdxl, default_hooks__samples__prompts="[a large s]")
+    return path, {key.replace("__", "."): value for key, value in options.items()}
+
+
+def load(config, tmp_path, **options):
+    path, changes = config
+    changes = changes | {key.replace("__", "."): value for key, value in options.items()}
+    loaded = load_config(str(path), changes, str(tmp_path / "run"))
+    loaded.launcher = "none"
+    name_class_folder(loaded)
+    return loaded, Path(loaded.train_dataloader.dataset.class_images.folder)
+
+
+def test_the_untuned_pipeline_draws_them(config, tmp_path):
+    loaded, folder = load(config, tmp_path)
+    make_class_pictures(loaded)
+    model = Distiller(**{key: value for key, value in loaded.model.to_dict().items() if key != "type"})
+    expected = model.sample(["a red circle", "a blue square", "a red circle"], [0, 1, 2])
+    for path, picture in zip(sorted(folder.iterdir()), expected, strict=True):
+        assert np.abs(np.asarray(Image.open(path), dtype=int) - picture).max() <= 1  # another batch, another rounding
+    data = DreamBoothDataset(**{k: v for k, v in loaded.train_dataloader.dataset.items() if k != "type"})
+    assert [data[i][1]["caption"] for i in range(3)] == ["a red circle", "a blue square", "a red circle"]
+
+
+def test_only_what_is_missing_is_drawn_and_a_whole_set_loads_no_model(config, tmp_path, monkeypatch):
+    loaded, folder = load(config, tmp_path)
+    make_class_pictures(loaded)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "class_00001.png").unlink()
+    times = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    make_class_pictures(loaded)
+    assert {name: (folder / name).stat().st_mtime_ns for name in times} == times
+    assert {path.name for path in folder.iterdir()} == before.keys()
+    loaded.model = None  # cannot be built
+    make_class_pictures(loaded)
+
+
+def test_runs_share_a_folder_unless_their_pictures_would_differ(config, tmp_path):
+    _, folder = load(config, tmp_path)
+    assert folder.parent == tmp_path / "class_pictures"
+    assert folder.name.startswith("a_red_circle_")
+    same = dict(train_cfg__max_iters=7, train_dataloader__dataset__class_images__count=9, model__losses__task__weight=2)
+    assert load(config, tmp_path, **same)[1] == folder
+    for key, value in (
+        ("model__sampling__num_inference_steps", 2),
+        ("model__teacher__checkpoint", "diffdistill::sdxl_shapes"),
+        ("train_dataloader__dataset__class_images__prompt", "a red circle"),
+    ):
+        assert load(config, tmp_path, **{key: value})[1] != folder
+    named = load(config, tmp_path, train_dataloader__dataset__class_images__folder=str(tmp_path / "mine"))[1]
+    assert named == tmp_path / "mine"
+
+
+def options_of(changes: dict) -> list[str]:
+    return ["--cfg-options", *(f"{key}={value}" for key, value in changes.items())]
+
+
+def test_a_run_makes_them_first_and_trains_the_same_with_those_of_an_earlier_one(config, tmp_path):
+    path, changes = config
+    changes |= {"default_hooks.baseline": None, "default_hooks.samples": None, "default_hooks.export": None}
+    for run in ("first", "second"):
+        ended = tool("train", path, "--work-dir", tmp_path / run, *options_of(changes))
+        assert ended.code == 0, ended
+        assert ("class pictures" in ended.err) == (run == "first")
+    assert len(list((tmp_path / "class_pictures").glob("*/class_*.png"))) == 3
+    one, other = (torch.load(tmp_path / run / "iter_2.pth", weights_only=True)["state_dict"] for run in ("first", "second"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], rtol=0, atol=0)
+
+
+TWO_RANKS = """
+import sys, torch
+from diffdistill import class_pictures
+from diffdistill.config.read import load_config
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo")
+config = load_config(sys.argv[1], dict(zip(sys.argv[2::2], sys.argv[3::2])), sys.argv[1] + "_run")
+config.launcher = "pytorch"
+class_pictures.name_class_folder(config)
+drawn = []
+generate = class_pictures.generate
+class_pictures.generate = lambda config, pictures, missing: (drawn.extend(missing), generate(config, pictures, missing))
+class_pictures.make_class_pictures(config)
+missing = class_pictures.missing_class_pictures(class_pictures.DATASETS.build(config.train_dataloader.dataset))
+print(torch.distributed.get_rank(), drawn, missing)
+"""
+
+
+def test_of_two_ranks_one_draws_and_the_other_waits(config, tmp_path):
+    path, changes = config
+    script = tmp_path / "ranks.py"
+    script.write_text(TWO_RANKS)
+    options = [str(text) for key in ("model.teacher.checkpoint",) for text in (key, changes[key])]
+    shared = dict(
+        WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(20_000 + os.getpid() % 20_000), PYTHONPATH=str(ROOT)
+    )
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(path), *options],
+            env={**os.environ, **shared, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    try:
+        assert [rank.communicate(timeout=180)[0].strip() for rank in ranks] == ["0 [0, 1, 2] []", "1 [] []"]
+    finally:
+        for rank in ranks:
+            rank.kill()
+
+
+def test_the_weights_reach_the_losses(config, tmp_path):
+    loaded, _ = load(config, tmp_path, train_dataloader__dataset__class_images__weight=0.25)
+    make_class_pictures(loaded)
+    model = MODELS.build(loaded.model)
+    steps = []
+    model.losses = {"task": lambda step: steps.append(step) or step.prediction.mean()}
+    batch = next(iter(DataLoader(DATASETS.build(loaded.train_dataloader.dataset), batch_size=2)))
+    model(**model.data_preprocessor(batch), mode="loss")
+    assert steps[0].sample_weights.tolist() == [2.0, 0.5] * 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("class_images.generate", False, "has 0 pictures of class_images.count=3, and class_images.generate=False"),
+        ("class_images.cuont", 3, "unexpected keyword argument 'cuont'"),
+        ("prompt", "", "prompt='' names no subject"),
+        ("source", "diffdistill::stars", "diffdistill::stars: no such file or folder"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(config, tmp_path, key, value, message):
+    path, changes = config
+    changes |= {f"train_dataloader.dataset.{key}": value}
+    ended = tool("train", path, "--work-dir", tmp_path / "run", *options_of(changes))
+    assert ended.code == 2
+    assert message in ended.err
+    assert ended.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "class_pictures").exists()
+
+
+def test_out_of_memory_names_the_batch_to_lower(config, tmp_path, monkeypatch):
+    loaded, _ = load(config, tmp_path)
+    monkeypatch.setattr(Distiller, "sample", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+    with pytest.raises(InputError, match=r"class_images.batch_size=2: lower it"):
+        make_class_pictures(loaded)
