@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -9,7 +10,7 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class Probe(Hook):
-    losses = []
+    losses: ClassVar = []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.losses.append(outputs["loss_task"].item())
