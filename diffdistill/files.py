@@ -1,11 +1,15 @@
 """Files and folders: writing them whole or not at all, and finding out early that they cannot be written."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from diffdistill.errors import InputError
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+NO_HUB_NAMES = (".py", ".parquet", ".jsonl", ".csv", ".txt", ".safetensors", ".pth")  # files that are not there
 
 
 def write_whole(write: Callable[[Path], object], folder: Path) -> Path:
@@ -46,3 +50,22 @@ def check_file(file: str, option: str) -> None:
     """Raise InputError unless a file `file`, given as `option`, can be written."""
     if not Path(file).parent.is_dir() or Path(file).is_dir():
         raise InputError(f"{option}={file}: name a file in a folder that exists")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether `name` is that of a repository on the Hugging Face hub, OWNER/NAME, and no file or folder here."""
+    return bool(HUB_NAME.fullmatch(name)) and Path(name).suffix not in NO_HUB_NAMES and not Path(name).exists()
+
+
+def read_lines(file: str | Path, key: str) -> list[str]:
+    """The lines of a UTF-8 text file, stripped, without those that are empty.
+
+    Raises InputError, naming the `key` that holds the file, where it cannot be read or has no line.
+    """
+    try:
+        lines = [line.strip() for line in Path(file).expanduser().read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{key}={file} cannot be read ({type(error).__name__}); give a UTF-8 text file") from None
+    if not any(lines):
+        raise InputError(f"{key}={file} is empty; write one a line")
+    return [line for line in lines if line]

@@ -1,8 +1,12 @@
 """Registries of diffdistill, children of MMEngine's, so that configs name every part by a string."""
 
+from collections.abc import Mapping
+
 from mmengine import registry as mmengine_registry
 from mmengine.config import utils as config_utils
 from mmengine.registry import Registry
+
+from diffdistill.errors import InputError
 
 # Lets a config outside this repository inherit with `_base_ = ["diffdistill::shapes/small_sd_xl_shapes.py"]`.
 config_utils.PKG2PROJECT.setdefault("diffdistill", "diffdistill")
@@ -37,3 +41,21 @@ for _name in (
 ):
     _parent = getattr(mmengine_registry, _name)
     _child(_parent.name, _parent, "registry")
+
+
+def check_part(part, where: str) -> None:
+    """Raise InputError unless `part`, at the place `where` of a config, is a dict that says its type."""
+    if not isinstance(part, Mapping) or "type" not in part:
+        raise InputError(f"{where}={part!r} says no type; write {where}=dict(type=..., ...), or drop it with None")
+
+
+def build_part(parts: Registry, part: Mapping, where: str):
+    """Build the part at the place `where` of a config. What its constructor finds wrong is an InputError that names it."""
+    check_part(part, where)
+    try:
+        return parts.build(dict(part))
+    except InputError:
+        raise
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{where} ({part['type']}): {reason or type(error).__name__}") from error

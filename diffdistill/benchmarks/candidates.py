@@ -19,6 +19,7 @@ from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
 from diffdistill.families.base import freeze
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
+from diffdistill.files import is_hub_name
 from diffdistill.models.plan import Plan
 from diffdistill.students.denoisers import RULES, rules_of
 
@@ -59,7 +60,7 @@ class Loader:
         checkpoint_like = source.startswith(PACKAGED) or Path(source).expanduser().is_dir()
         if checkpoint_like and self.is_denoiser(source):
             return self.load_denoiser(source)
-        if checkpoint_like or (source.count("/") == 1 and not source.removesuffix(TEACHER).endswith(".py")):
+        if checkpoint_like or (is_hub_name(source.removesuffix(TEACHER))):
             return self.load_pipeline(source)
         return self.load_config(source)
 
@@ -165,7 +166,7 @@ def latent_pixels(checkpoint: Checkpoint) -> int:
 
 def plan_of(config: Config) -> Plan | None:
     """The plan of a config's student, of its last stage where it has stages; None where the model is no Distiller."""
-    return plan_stages(stage_configs(config), check_model)[-1] if config.get("stages") else check_model(config.model)
+    return plan_stages(stage_configs(config))[-1] if config.get("stages") else check_model(config.model)
 
 
 def load_all(loader: Loader, sources: Sequence[str]) -> list[Candidate]:

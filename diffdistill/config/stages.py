@@ -7,15 +7,16 @@ stage trains the student of the stage before it on (a swap of teachers, as SSD-1
 
 import copy
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config
 
+from diffdistill.config.check import check_model
 from diffdistill.errors import InputError
+from diffdistill.families.architectures import planning
 from diffdistill.models.distiller import Distiller, StudentPlan
 from diffdistill.registry import MODELS
-from diffdistill.students.cut import build_on_meta
+from diffdistill.students.cut import build_on_meta, first_difference
 
 PREVIOUS = "previous"
 
@@ -47,7 +48,7 @@ def stage_configs(config: Config) -> list[Config]:
             )
         merged.model.setdefault("student", {})
         if configs:
-            start_from(configs[-1], merged.model)
+            start_from(configs, merged.model)
         elif merged.model.teacher.get("denoiser") == PREVIOUS:
             raise InputError(f"{title}: model.teacher.denoiser='previous', but no stage is before it")
         configs.append(merged)
@@ -67,17 +68,18 @@ def exported(stage: Config) -> Path:
     return Path(stage.work_dir, MODELS.get(stage.model.teacher.type).denoiser_name)
 
 
-def start_from(before: Config, model: dict) -> None:
-    """Make the student of the stage `before` the teacher of `model` where it says "previous", else its first weights."""
+def start_from(before: list[Config], model: dict) -> None:
+    """Make the student of the stage before the teacher of `model` where that says "previous", else its first weights."""
+    last = before[-1]
     shrinks = model.teacher.get("denoiser") == PREVIOUS
     if shrinks:
-        model.teacher.denoiser = str(exported(before))
-        model.teacher.prediction_type = before.model.student.get("prediction_type") or before.model.teacher.get(
-            "prediction_type"
-        )
-        method = MODELS.build(before.model.get("method") or dict(type="DenoisingKD"))
-        model.sampling = {**(before.model.get("sampling") or {}), **method.sampling}
-    model.student.checkpoint = None if shrinks else str(exported(before))
+        model.teacher.denoiser = str(exported(last))
+        own = last.model.student.get("prediction_type")
+        model.teacher.prediction_type = own or last.model.teacher.get("prediction_type")
+        with planning():
+            plan = plan_stages(before)[-1]
+        model.sampling = {**plan.sampling, **plan.student_sampling}  # the new teacher is sampled as it was trained to be
+    model.student.checkpoint = None if shrinks else str(exported(last))
 
 
 def last_stage(config: Config) -> Config:
@@ -89,7 +91,7 @@ def last_stage(config: Config) -> Config:
     return last
 
 
-def plan_stages(configs: list[Config], check_model: Callable[[dict], StudentPlan]) -> list[StudentPlan]:
+def plan_stages(configs: list[Config]) -> list[StudentPlan]:
     """The plan of every stage, none of which needs to be trained. Raises InputError for one that does not fit the next."""
     plans: list[StudentPlan] = []
     for number, config in enumerate(configs):
@@ -110,15 +112,13 @@ def plan_stages(configs: list[Config], check_model: Callable[[dict], StudentPlan
 
 def check_same_student(before: StudentPlan, after: StudentPlan) -> None:
     """Raise InputError unless both have the same tensors; a stage may only add an embedding of the guidance scale."""
-    planned = dict(before.config)
+    expected = dict(before.config)
     if after.guidance_embedding:
-        planned["time_cond_proj_dim"] = after.config["time_cond_proj_dim"]
+        expected["time_cond_proj_dim"] = after.config["time_cond_proj_dim"]
     denoiser = before.family.denoiser_class
-    theirs, ours = (build_on_meta(denoiser, config).state_dict() for config in (planned, after.config))
-    for name in sorted(ours.keys() | theirs.keys()):
-        shapes = [tuple(weights[name].shape) if name in weights else "nothing" for weights in (ours, theirs)]
-        if shapes[0] != shapes[1]:
-            raise InputError(
-                f"model.student.keep is not the student of the stage before: {name} is {shapes[0]} and was {shapes[1]};"
-                " keep the same layers, or make that student the teacher with model.teacher.denoiser='previous'"
-            )
+    found, expected = (build_on_meta(denoiser, config).state_dict() for config in (after.config, expected))
+    if difference := first_difference(found, expected):
+        raise InputError(
+            f"model.student.keep is not the student of the stage before: {difference}; keep the same layers, or make that"
+            " student the teacher with model.teacher.denoiser='previous'"
+        )

@@ -74,7 +74,7 @@ def summarize(config: Config) -> dict:
             return summarize_plan(config, check_model(config.model))
     configs = stage_configs(config)
     with planning():
-        plans = plan_stages(configs, check_model)
+        plans = plan_stages(configs)
         figures = [summarize_plan(*stage) for stage in zip(configs, plans, strict=True)]
     stages = [dict(title=title_of(stage), **each) for stage, each in zip(configs, figures, strict=True)]
     return dict(figures[-1], stages=stages)

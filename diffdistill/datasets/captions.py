@@ -6,6 +6,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from diffdistill.errors import InputError
+from diffdistill.files import read_lines
 from diffdistill.registry import DATASETS
 
 from .captioned import CAPTION_NAMES
@@ -39,10 +40,11 @@ class CaptionList(Dataset):
         if limit is not None and limit < 1:
             raise InputError(f"CaptionList: limit={limit} must be at least 1, or None for all captions")
         self.source, self.seed = str(source), seed
-        self.captions = (
-            read_lines(self.source) if self.source.endswith(".txt") else read_table(source, split, caption_column)
-        )
-        self.captions = self.captions[:limit]
+        if self.source.endswith(".txt"):
+            captions = read_lines(source, "CaptionList: source")
+        else:
+            captions = read_table(source, split, caption_column)
+        self.captions = captions[:limit]
         if not self.captions:
             raise InputError(f"{source}: there are no captions")
 
@@ -57,15 +59,6 @@ class CaptionList(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         return dict(caption=self.captions[index], seed=1_000_003 * self.seed + index)
-
-
-def read_lines(source: str) -> list[str]:
-    """The lines of a text file that are not blank."""
-    try:
-        lines = Path(source).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{source} cannot be read ({type(error).__name__}); give UTF-8, a caption a line") from None
-    return [line.strip() for line in lines if line.strip()]
 
 
 def read_table(source: str, split: str, column: str | None) -> list[str]:

@@ -1,6 +1,5 @@
 """Open a table of pictures and captions with the Hugging Face `datasets` library, or say in one line why not."""
 
-import re
 from pathlib import Path
 
 import datasets
@@ -9,6 +8,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from diffdistill.errors import InputError
+from diffdistill.files import is_hub_name
 
 READERS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
 UNREADABLE = (DatasetsError, OSError, ValueError)
@@ -39,7 +39,7 @@ def open_source(source: str, split: str) -> datasets.Dataset:
         return _load(source, READERS[path.suffix], split=split, data_files=str(path))
     if path.is_dir():
         return _open_folder(source, path, split)
-    if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", source) and path.suffix not in READERS:
+    if is_hub_name(source) or is_hub_name(f"datasets/{source}"):  # some of the oldest have no owner
         return _open_hub(source, split)
     raise InputError(f"{source}: no such file or folder")
 

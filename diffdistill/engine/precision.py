@@ -10,7 +10,7 @@ from diffdistill.registry import OPTIM_WRAPPERS
 class MixedPrecision(OptimWrapper):
     """An OptimWrapper that scales the loss where the model computes in fp16.
 
-    The precision has one home, `model.dtype`: the student runs under the distiller's autocast, and this wrapper adds a
+    The precision has one home, `model.dtype`: the student runs under the model's autocast, and this wrapper adds a
     gradient scaler for fp16, whose small gradients would vanish. bf16 and fp32 need none.
     """
 
@@ -20,9 +20,9 @@ class MixedPrecision(OptimWrapper):
         self._restored: dict | None = None
 
     def optim_context(self, model):
-        distiller = getattr(model, "module", model)
-        if self.scaler is None and distiller.dtype == torch.float16:
-            self.scaler = torch.amp.GradScaler(next(distiller.parameters()).device.type)
+        model = getattr(model, "module", model)
+        if self.scaler is None and model.dtype == torch.float16:
+            self.scaler = torch.amp.GradScaler(next(model.parameters()).device.type)
             if self._restored:
                 self.scaler.load_state_dict(self._restored)
         return super().optim_context(model)

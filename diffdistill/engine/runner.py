@@ -1,21 +1,52 @@
-"""What several hooks need of a runner."""
+"""MMEngine's Runner around a planned model, and what hooks and tools need of one."""
 
-from collections.abc import Iterator
+import copy
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
 
 from diffdistill.models.base import DiffusionModel
 
 
-def model_of(runner) -> DiffusionModel:
+class PlannedRunner(Runner):
+    """A Runner whose model is built from its plan, at the moment when MMEngine would build it from the config.
+
+    By then the Runner has set the random seed, on which the first values of adapters depend.
+    """
+
+    @classmethod
+    def around(cls, config: Config, build: Callable[[], nn.Module]) -> "PlannedRunner":
+        """The Runner of `config`, with the model that `build` returns."""
+        config = copy.deepcopy(config)
+        arguments = {name: config[name] for name in inspect.signature(cls).parameters if name in config}
+        return cls(**arguments | dict(model=build), cfg=config)
+
+    def build_model(self, model: Callable[[], nn.Module]) -> nn.Module:
+        return model()
+
+
+def build_dataloader(config: dict, seed: int | None = None) -> DataLoader:
+    """The loader of a config's section, outside a Runner: that is what usually tells MMEngine whose parts are meant."""
+    init_default_scope("diffdistill")
+    return Runner.build_dataloader(config, seed=seed)
+
+
+def model_of(runner: Runner) -> DiffusionModel:
+    """The model that `runner` trains, without the wrapper of several ranks."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 @contextmanager
-def ema_weights(runner) -> Iterator[bool]:
-    """The student has its EMA weights inside the block, if the run keeps an EMA; gives whether it does.
+def ema_weights(runner: Runner) -> Iterator[bool]:
+    """The student has its EMA weights inside the block, if the run keeps an EMA; yields whether it does.
 
     Not for use inside validation, where EMAHook has already put them in.
     """

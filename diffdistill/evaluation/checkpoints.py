@@ -2,19 +2,21 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import set_random_seed
 
 from diffdistill.config.check import check_evaluation, check_model, check_parts
-from diffdistill.engine.runner import model_of
+from diffdistill.engine.runner import PlannedRunner, build_dataloader
 from diffdistill.engine.seeding import SeededIterator
 from diffdistill.errors import InputError
-from diffdistill.models.saved import load_trained
-from diffdistill.runs.load import load_distiller, use_checkpoint
+from diffdistill.metrics.record import STUDENT, TEACHER
+from diffdistill.models.base import DiffusionModel, build_model
+from diffdistill.models.plan import Plan
+from diffdistill.runs.load import Trained
 
 TRAINING_HOOKS = ("ema", "export", "samples", "baseline")
 
@@ -25,8 +27,8 @@ def read_labels(checkpoints: Sequence[str]) -> dict[str, str]:
     for given in checkpoints:
         label, equals, path = given.partition("=")
         if not equals or "/" in label or Path(given).exists():
-            label, path = "student" if len(checkpoints) == 1 else "/".join(Path(given).parts[-2:]), given
-        if label in labels or label == "teacher":
+            label, path = STUDENT if len(checkpoints) == 1 else "/".join(Path(given).parts[-2:]), given
+        if label in labels or label == TEACHER:
             raise InputError(f"--checkpoint {given}: the label {label!r} is taken; give another with LABEL=PATH")
         labels[label] = path
     return labels
@@ -39,16 +41,18 @@ def evaluate_all(config: Config, checkpoints: Mapping[str, str], teacher: bool =
     """
     if batches < 1:
         raise InputError(f"--batches={batches}: give 1 or more")
-    for path in checkpoints.values():  # all of them before the first is measured
-        use_checkpoint(copy.deepcopy(config), path)
-    measure = mean_losses if evaluated_part(config) is None else evaluate
-    if teacher and measure is mean_losses:
+    config = copy.deepcopy(config)
+    if sampling := (config.get("test_cfg") or {}).pop("sampling", None):
+        config.model["sampling"] = sampling
+    trained = {label: Trained(config, path) for label, path in checkpoints.items()}  # all, before the first is measured
+    has_metrics = evaluated_part(config) is not None
+    if teacher and not has_metrics:
         raise InputError("--teacher: a teacher has no losses; give the config a validation, or a --protocol")
-    students: dict[str, str | None] = {"teacher": None} if teacher else {}
-    return [
-        dict(model=label, checkpoint=path, **measure(copy.deepcopy(config), path, batches))
-        for label, path in (students | dict(checkpoints)).items()
-    ]
+    records = [dict(model=TEACHER, checkpoint=None, **evaluate_teacher(config))] if teacher else []
+    for label, each in trained.items():
+        figures = evaluate(config, each.plan, each.load) if has_metrics else mean_losses(config, each, batches)
+        records.append(dict(model=label, checkpoint=checkpoints[label], **figures))
+    return records
 
 
 def evaluated_part(config: Config) -> str | None:
@@ -56,42 +60,45 @@ def evaluated_part(config: Config) -> str | None:
     return next((part for part in ("test", "val") if config.get(f"{part}_evaluator") is not None), None)
 
 
-def evaluate(config: Config, checkpoint: str | None, batches: int = 0) -> dict:
-    """The figures and the `protocol` of a student, or where `checkpoint` is None of the teacher."""
-    part = evaluated_part(config)
-    if sampling := (config.get("test_cfg") or {}).pop("sampling", None):
-        config.model["sampling"] = sampling
-    folder = None
-    if checkpoint:
-        folder = use_checkpoint(config, checkpoint)
-    else:
-        check_parts(config)
+def evaluate_teacher(config: Config) -> dict:
+    """The figures of the teacher that a loss of `config` keeps in memory."""
+    check_parts(config)
     plan = check_model(config.model)
-    check_evaluation(config, part, plan)
-    if not checkpoint and not getattr(plan, "needs_teacher", False):
+    if plan is None or not plan.needs_teacher:
         raise InputError("--teacher: no loss of this config compares with the teacher, so it is not kept in memory")
+
+    def load() -> DiffusionModel:
+        model = build_model(config.model, plan)
+        model.draws_teacher = True
+        return model
+
+    return evaluate(config, plan, load)
+
+
+def evaluate(config: Config, plan: Plan | None, load: Callable[[], DiffusionModel]) -> dict:
+    """What the metrics of `config` find of the model that `load` returns, and the `protocol`."""
+    part = evaluated_part(config)
+    check_evaluation(config, part, plan)
+    config = copy.deepcopy(config)
     config.test_dataloader, config.test_evaluator = config[f"{part}_dataloader"], config[f"{part}_evaluator"]
     config.test_cfg = dict()
     config.work_dir = str(test_folder(config))  # MMEngine writes the config there: not over the training's
     for key in TRAINING_HOOKS:
         config.default_hooks.pop(key, None)
-    runner = Runner.from_cfg(config)
-    if folder:
-        load_trained(model_of(runner), folder)
-    model_of(runner).predict_with = "student" if checkpoint else "teacher"
+    runner = PlannedRunner.around(config, load)
     figures = runner.test()
     return dict(figures, protocol=runner.message_hub.get_info("protocol"))
 
 
 @torch.no_grad()
-def mean_losses(config: Config, checkpoint: str, batches: int) -> dict:
+def mean_losses(config: Config, trained: Trained, batches: int) -> dict:
     """Mean of every loss term over the first `batches` batches of the training data, and the `protocol`."""
     seed = config.get("randomness", {}).get("seed") or 0
     set_random_seed(seed)
-    distiller, loader = load_distiller(config, checkpoint), Runner.build_dataloader(config.train_dataloader, seed=seed)
+    model, loader = trained.load(), build_dataloader(config.train_dataloader, seed)
     totals: dict[str, float] = {}
     for _, batch in zip(range(batches), SeededIterator(iter(loader), seed, rank=0), strict=False):
-        terms = distiller(**distiller.data_preprocessor(batch), mode="loss")
+        terms = model(**model.data_preprocessor(batch), mode="loss")
         for name, value in terms.items():
             totals[name] = totals.get(name, 0.0) + value.item() / batches
     protocol = dict(losses="means over training batches", batches=batches, batch_size=loader.batch_size, seed=seed)

@@ -6,16 +6,17 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 
 from diffdistill.config.check import check_model
 from diffdistill.config.stages import last_stage, stage_configs
+from diffdistill.engine.runner import build_dataloader
 from diffdistill.errors import InputError
 from diffdistill.methods.progressive import TRAILING_DDIM
+from diffdistill.metrics.record import STUDENT, TEACHER
+from diffdistill.models.base import build_model
 from diffdistill.models.distiller import Distiller
-from diffdistill.registry import METRICS, MODELS
-from diffdistill.runs.load import load_distiller
+from diffdistill.registry import METRICS
+from diffdistill.runs.load import Trained
 
 
 def metrics_by_steps(
@@ -34,16 +35,15 @@ def metrics_by_steps(
     if min(steps) < 1:
         raise InputError(f"--steps={min(steps)}: give 1 or more")
     asked = {} if guidance is None else dict(guidance_scale=guidance)
-    distiller = load_teacher(config) if checkpoint is None else load_student(config, checkpoint, asked, max(steps))
-    init_default_scope("diffdistill")
-    loader = Runner.build_dataloader(config.val_dataloader)
-    own = {"scheduler": TRAILING_DDIM, **distiller.method.sampling}
+    model = load_teacher(config) if checkpoint is None else load_student(config, checkpoint, asked, max(steps))
+    loader = build_dataloader(config.val_dataloader)
+    own = {"scheduler": TRAILING_DDIM, **model.student_sampling}
     rows = []
     for count in steps:
-        distiller.sample_with(**{**own, **asked, "num_inference_steps": count})
-        scale = distiller.scheduler()[1].get("guidance_scale")
-        row = dict(model="student" if checkpoint else "teacher", steps=count, guidance_scale=scale)
-        rows.append(row | evaluate_once(distiller, loader, config))
+        model.sample_with(**{**own, **asked, "num_inference_steps": count})
+        scale = model.scheduler()[1].get("guidance_scale")
+        row = dict(model=STUDENT if checkpoint else TEACHER, steps=count, guidance_scale=scale)
+        rows.append(row | evaluate_once(model, loader, config))
     return rows
 
 
@@ -51,7 +51,7 @@ def load_student(config: Config, checkpoint: str, asked: dict, most: int) -> Dis
     """The student of `checkpoint`, without its teacher."""
     config = last_stage(config)
     config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True))))
-    return load_distiller(config, checkpoint, {**asked, "num_inference_steps": most})
+    return Trained(config, checkpoint, {**asked, "num_inference_steps": most}).load()
 
 
 def load_teacher(config: Config) -> Distiller:
@@ -64,14 +64,13 @@ def load_teacher(config: Config) -> Distiller:
         sampling=model.get("sampling"),
         dtype=model.get("dtype", "float32"),
     )
-    check_model(whole)
-    return MODELS.build(whole).to(get_device()).eval()
+    return build_model(whole, check_model(whole)).to(get_device()).eval()
 
 
 @torch.no_grad()
-def evaluate_once(distiller: Distiller, loader, config: Config) -> dict[str, float]:
+def evaluate_once(model: Distiller, loader, config: Config) -> dict[str, float]:
     evaluator = Evaluator([METRICS.build(dict(config.val_evaluator))])
     for batch in loader:
-        samples = distiller(**distiller.data_preprocessor(batch), mode="predict")
+        samples = model(**model.data_preprocessor(batch), mode="predict")
         evaluator.process(data_samples=samples, data_batch=batch)
     return evaluator.evaluate(len(loader.dataset))

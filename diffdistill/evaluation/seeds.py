@@ -10,6 +10,7 @@ from pathlib import Path
 from diffdistill.config.read import config_root, find_config
 from diffdistill.errors import InputError
 from diffdistill.metrics.protocol import check_same, split
+from diffdistill.metrics.record import Role, role_of
 
 
 def run_all(configs: Sequence[str], seeds: Sequence[int], options: Sequence[str], folder: str) -> list[dict]:
@@ -51,10 +52,8 @@ def rows_of(results: Sequence[dict], metric: str, protocol: dict) -> list[dict]:
         row["protocol"] = protocol
         row["parameters"] = result["student"]["parameters"]
         for record in records:
-            if record["model"] == "teacher":
-                row["teacher"] = record[metric]
-            elif record["step"] == 0:
-                row["untrained"] = record[metric]
+            if (role := role_of(record)) is not Role.TRAINED:
+                row[role.value] = record[metric]
         row["seeds"][result["seed"]] = records[-1][metric]
         row["n"] = int(records[-1]["n"])
         row["seconds_per_step"] = result["seconds_per_step"]

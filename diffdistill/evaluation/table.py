@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich import box
 from rich.table import Table
 
-from diffdistill.metrics.protocol import check_same, describe_sampling, describe_settings, figures_of
+from diffdistill.metrics.protocol import check_same, describe_sampling, describe_settings
+from diffdistill.metrics.record import figures_of
 
 
 def evaluation_table(records: Sequence[Mapping]) -> Table:

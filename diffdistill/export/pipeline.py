@@ -15,7 +15,7 @@ from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import DTYPES
 from diffdistill.models.saved import LORA_FILE, write_adapters
 from diffdistill.report.record import network
-from diffdistill.runs.load import exported_student, load_distiller, trains_adapters
+from diffdistill.runs.load import Trained, exported_student, trains_adapters
 
 
 def export_pipeline(
@@ -53,17 +53,17 @@ def export_pipeline(
     # No loss: nothing but what is exported is loaded. In fp32, so that an adapter is added without rounding.
     config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True), dtype="float32")))
     check_kind(checkpoint, averaged)
-    distiller = load_distiller(config, checkpoint, averaged=averaged).to("cpu").eval()
+    model = Trained(config, checkpoint).load(averaged).to("cpu").eval()
     if measured:
-        check_measured(measured, network(distiller)["student"]["parameters"])
+        check_measured(measured, network(model)["student"]["parameters"])
     source = find_source(as_given, checkpoint, averaged)
-    found = find_licence(distiller.family.checkpoint, "teacher" if distiller.noun == "student" else "base", licence)
+    found = find_licence(model.family.checkpoint, "teacher" if model.distills else "base", licence)
 
     def write(folder: Path) -> None:
-        adapted = list(distiller.adapted)
-        write_pipeline(distiller, folder, dtype, fuse_lora)
+        adapted = list(model.adapted)
+        write_pipeline(model, folder, dtype, fuse_lora)
         files = [] if fuse_lora or not adapted else [LORA_FILE] if (folder / LORA_FILE).exists() else adapted
-        write_card(distiller, Card(name or Path(out).name, source, found, dtype, files, measured), folder)
+        write_card(model, Card(name or Path(out).name, source, found, dtype, files, measured), folder)
 
     return write_whole(write, Path(out))
 
@@ -84,13 +84,13 @@ def check_kind(checkpoint: str, averaged: bool | None) -> None:
         )
 
 
-def write_pipeline(distiller: DiffusionModel, folder: Path, dtype: str, fuse_lora: bool) -> None:
-    if distiller.adapted and not fuse_lora:
-        write_adapters(distiller, folder)
-    for name in distiller.adapted:
-        take_out(distiller.component(name), fuse_lora)
-    pipeline = distiller.family.assemble(distiller.frozen.pipeline, distiller.student)
-    pipeline.scheduler = distiller.exported_scheduler()
+def write_pipeline(model: DiffusionModel, folder: Path, dtype: str, fuse_lora: bool) -> None:
+    if model.adapted and not fuse_lora:
+        write_adapters(model, folder)
+    for name in model.adapted:
+        take_out(model.component(name), fuse_lora)
+    pipeline = model.family.assemble(model.frozen.pipeline, model.student)
+    pipeline.scheduler = model.exported_scheduler()
     for model in pipeline.components.values():
         if isinstance(model, nn.Module):
             nn.Module.to(model, DTYPES[dtype])

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import known_architecture
+from diffdistill.files import is_hub_name
 
 ASSETS = Path(__file__).parent.parent / "assets"
 PACKAGED = "diffdistill::"
@@ -57,7 +58,7 @@ class Checkpoint:
         return Path(self.path, file) if self.is_folder else Path(self._download(file))
 
     def _download(self, file: str) -> str:
-        if Path(self.path).is_absolute() or self.path.startswith(".") or self.path.count("/") != 1:
+        if not is_hub_name(self.path):
             raise InputError(f"{self.key}={self.name}: no such folder")
         try:
             self._ask_once()

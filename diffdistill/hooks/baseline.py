@@ -3,6 +3,7 @@
 from mmengine.hooks import Hook
 
 from diffdistill.engine.runner import model_of
+from diffdistill.metrics.record import STUDENT, TEACHER, Role, role_of
 from diffdistill.registry import HOOKS
 
 
@@ -23,12 +24,12 @@ class BaselineHook(Hook):
         if runner.iter > 0:
             self.catch_up(runner)
             return
-        distiller = model_of(runner)
+        model = model_of(runner)
         runner.message_hub.update_info("records", [])
-        if distiller.teacher is not None:
-            self.model = distiller.predict_with = "teacher"
+        if model.teacher is not None:
+            self.model, model.draws_teacher = TEACHER, True
             runner.val_loop.run()
-        self.model, distiller.predict_with = distiller.noun, "student"
+        self.model, model.draws_teacher = model.noun, False
         runner.val_loop.run()
         runner.model.train()
 
@@ -51,8 +52,9 @@ class BaselineHook(Hook):
 
 
 def describe(record: dict) -> str:
-    if record["model"] == "teacher":
-        return "teacher"
-    if record["step"]:
+    role = role_of(record)
+    if role is Role.TRAINED:
         return f"{record['model']} after {record['step']} steps"
-    return "untrained student" if record["model"] == "student" else "base"
+    if role is Role.TEACHER:
+        return TEACHER
+    return "untrained student" if record["model"] == STUDENT else "base"

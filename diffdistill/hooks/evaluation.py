@@ -9,7 +9,7 @@ from diffdistill.registry import HOOKS
 
 @HOOKS.register_module()
 class EvaluationHook(Hook):
-    """Hands the distiller to metrics with `needs_model`, and leaves the protocol in the message hub as `protocol`.
+    """Hands the model to metrics with `needs_model`, and leaves the protocol in the message hub as `protocol`.
 
     MMEngine's evaluator gives metrics the records of pictures alone.
     """

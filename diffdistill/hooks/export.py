@@ -19,7 +19,7 @@ from diffdistill.errors import InputError
 from diffdistill.families.base import Family
 from diffdistill.files import save_whole
 from diffdistill.hooks.baseline import describe
-from diffdistill.metrics.protocol import figures_of
+from diffdistill.metrics.record import figures_of
 from diffdistill.models.saved import LORA_FILE, save_adapters, save_models
 from diffdistill.registry import HOOKS
 from diffdistill.students.cut import build_on_meta
@@ -59,31 +59,31 @@ class ExportHook(Hook):
 
     @master_only
     def after_train(self, runner) -> None:
-        distiller, log = model_of(runner), runner.logger.info
+        model, log = model_of(runner), runner.logger.info
         with ema_weights(runner) as ema:
-            folders = save_models(distiller, Path(runner.work_dir))
-        save_whole(distiller.exported_scheduler(), Path(runner.work_dir, "scheduler"))
+            folders = save_models(model, Path(runner.work_dir))
+        save_whole(model.exported_scheduler(), Path(runner.work_dir, "scheduler"))
         results = self.results(runner, ema)
-        adapter = self.save_adapters(runner, runner.iter - 1) if distiller.adapted else None
+        adapter = self.save_adapters(runner, runner.iter - 1) if model.adapted else None
         Path(runner.work_dir, "results.json").write_text(json.dumps(results, indent=2) + "\n")
         for record in results["validation"]:
             log(f"{describe(record)}: {record_text(record)}")
         average = ", EMA weights" if ema else ""
         for folder in folders:
-            model = distiller.component(folder.name)
-            title = "Student" if distiller.noun == "student" else folder.name
-            log(f"{title} ({count(model.parameters()):,} parameters{average}): {folder}")
-            log(f'  load it with {type(model).__module__.split(".")[0]}: {type(model).__name__}.from_pretrained("{folder}")')
+            component = model.component(folder.name)
+            title, kind = "Student" if model.distills else folder.name, type(component)
+            log(f"{title} ({count(component.parameters()):,} parameters{average}): {folder}")
+            log(f'  load it with {kind.__module__.split(".")[0]}: {kind.__name__}.from_pretrained("{folder}")')
         if adapter:
-            log(f"Adapter ({count(distiller.parameters()):,} parameters trained{average}): {adapter}")
+            log(f"Adapter ({count(model.parameters()):,} parameters trained{average}): {adapter}")
             log(f"  load it with {how_to_load(adapter)}")
         if Path(runner.work_dir, "samples").exists():
             log(f"Pictures: {Path(runner.work_dir, 'samples', f'step_{runner.iter}.png')}")
         log(f"Figures: {Path(runner.work_dir, 'results.json')}; logs: {runner.log_dir}")
 
     def results(self, runner, ema: bool) -> dict:
-        distiller = model_of(runner)
-        trained = count(distiller.parameters())
+        model = model_of(runner)
+        trained = count(model.parameters())
         losses = {
             name.removeprefix("train/"): float(runner.message_hub.get_scalar(name).mean(20))
             for name in runner.message_hub.log_scalars
@@ -97,15 +97,15 @@ class ExportHook(Hook):
             seconds=round(time.time() - self.start, 1),
             seconds_per_step=round(runner.message_hub.get_scalar("train/time").mean(), 4),
             ema=ema,
-            **{"teacher" if distiller.noun == "student" else "base": origin(distiller.family)},
+            **{"teacher" if model.distills else "base": origin(model.family)},
             student=dict(
-                parameters=count(distiller.student.parameters()),
-                feature_pairs=[f"{ours} <- {theirs}" for ours, theirs in distiller.pairs],
+                parameters=count(model.student.parameters()),
+                feature_pairs=[f"{ours} <- {theirs}" for ours, theirs in model.pairs],
             ),
             trained=dict(
-                components=list(distiller.trained),
+                components=list(model.trained),
                 parameters=trained,
-                share=trained / sum(count(distiller.component(name).parameters()) for name in distiller.trained),
+                share=trained / sum(count(model.component(name).parameters()) for name in model.trained),
             ),
             losses=losses,
             validation=runner.message_hub.get_info("records", []),

@@ -39,7 +39,7 @@ class ReportHook(Hook):
             samples = (hook for hook in runner.hooks if isinstance(hook, SampleHook))
             self.record["prompts"] = [prompt for hook in samples for prompt in hook.prompts]
         with warn_of_errors(runner.logger.warning, "no picture of the network in the report"):
-            if model_of(runner).noun == "student":  # a fine-tuning keeps its model as it is
+            if model_of(runner).distills:  # a fine-tuning keeps its model as it is
                 self.record["network"] = network(model_of(runner))
         self.write(runner, runner.iter)
 

@@ -50,16 +50,16 @@ class SampleHook(Hook):
         """
         if not self.prompts:
             return
-        distiller = model_of(runner)
-        seconds: dict[str, list[float]] = {"student": []} | ({"teacher": []} if distiller.teacher is not None else {})
+        model = model_of(runner)
+        seconds: dict[str, list[float]] = {"student": []} | ({"teacher": []} if model.teacher is not None else {})
         for _ in range(4):
             for role, found in seconds.items():
                 start = time.perf_counter()
-                (picture,) = distiller.sample(self.prompts[:1], [self.seed], teacher=role == "teacher")
+                (picture,) = model.sample(self.prompts[:1], [self.seed], teacher=role == "teacher")
                 found.append(time.perf_counter() - start)
         medians = {role: round(statistics.median(found[1:]), 5) for role, found in seconds.items()}
         height, width, _ = picture.shape
-        steps = distiller.scheduler()[1].get("num_inference_steps")  # the student's: a method may have its own
+        steps = model.scheduler()[1].get("num_inference_steps")  # the student's: a method may have its own
         sampling = dict(medians, device=device_name(), pixels=f"{width}×{height}", steps=steps)
         runner.message_hub.update_info("sampling", sampling)
 
@@ -67,13 +67,13 @@ class SampleHook(Hook):
     def write(self, runner, step: int) -> None:
         if not self.prompts:
             return
-        distiller = model_of(runner)
+        model = model_of(runner)
         seeds = range(self.seed, self.seed + len(self.prompts))
-        if self.teacher_row is None and distiller.teacher is not None:
-            self.teacher_row = list(distiller.sample(self.prompts, seeds, teacher=True))
+        if self.teacher_row is None and model.teacher is not None:
+            self.teacher_row = list(model.sample(self.prompts, seeds, teacher=True))
         with ema_weights(runner):
-            student_row = list(distiller.sample(self.prompts, seeds))
-        label = f"student, step {step}" if distiller.noun == "student" else f"step {step}"
+            student_row = list(model.sample(self.prompts, seeds))
+        label = f"student, step {step}" if model.distills else f"step {step}"
         rows = {"teacher": self.teacher_row, label: student_row}
         rows = {label: row for label, row in rows.items() if row is not None}
         grid = picture_grid(list(rows.values()), list(rows), self.prompts)

@@ -3,14 +3,14 @@
 from torch import Tensor
 
 from diffdistill.losses.distance import squared_error, squared_errors
-from diffdistill.registry import MODELS
+from diffdistill.registry import MODELS, build_part
 from diffdistill.step import Step
 
 
 class Loss:
     """A weighted term of the training loss.
 
-    `needs_teacher` and `needs_features` tell the distiller what must be computed, so that a run without either keeps no
+    `needs_teacher` and `needs_features` tell the model what must be computed, so that a run without either keeps no
     teacher in memory.
     """
 
@@ -38,8 +38,8 @@ class PredictionLoss(Loss):
 
     def __init__(self, weight: float = 1.0, weighting: dict | None = None, distance: dict | None = None):
         super().__init__(weight)
-        self.weighting = weighting and MODELS.build(weighting)
-        self.distance = distance and MODELS.build(distance)
+        self.weighting = weighting and build_part(MODELS, weighting, "model.losses.<name>.weighting")
+        self.distance = distance and build_part(MODELS, distance, "model.losses.<name>.distance")
 
     def compare(self, step: Step, target: Tensor, sample_weights: Tensor | None = None) -> Tensor:
         """The mean over the batch of weight times distance; sample weights of 1 change nothing."""

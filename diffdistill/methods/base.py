@@ -1,27 +1,95 @@
-"""What a distiller asks of a method."""
+"""The contract between a method, which computes a training step, and the model that the step trains."""
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from torch import Tensor
 
+from diffdistill.noise import NoiseSchedule
 from diffdistill.step import Step
+
+# Layer of the teacher -> its output.
+Features = Mapping[str, Tensor]
+
+
+class PlannedModel(Protocol):
+    """What a method may know of the model before any weight is loaded.
+
+    `noise_schedule` has the prediction type of the student; `embeds_guidance` says whether the student has an embedding of
+    the guidance scale, by which it is told that scale.
+    """
+
+    noise_schedule: NoiseSchedule
+    embeds_guidance: bool
+
+
+class TrainedModel(Protocol):
+    """All that a method may ask of the model that it trains.
+
+    Noisy latents, predictions and targets are (B, C, H, W), timesteps and guidance scales (B,). A `condition` is the
+    conditioning of the denoiser as a dict of its keyword arguments, each with B rows; entries of the names `of_picture`
+    describe the picture, such as its size, and not its caption. A prediction is of the type (epsilon, v) of the schedule
+    of whom it is from: `noise_schedule` is the student's, `teacher_schedule` the teacher's, with the same noise.
+    `teacher_embeds_guidance` says whether the teacher is told the guidance scale by an embedding of it.
+    """
+
+    noise_schedule: NoiseSchedule
+    teacher_schedule: NoiseSchedule
+    of_picture: Sequence[str]
+    teacher_embeds_guidance: bool
+
+    def take_step(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        condition: dict,
+        target: Tensor,
+        teacher_prediction: Tensor | None = None,
+        teacher_features: Features | None = None,
+    ) -> Step:
+        """Run the student, with gradient, beside what its teacher has said already.
+
+        `target` and `teacher_prediction` are of the student's prediction type.
+        """
+
+    def take_compared_step(self, noisy: Tensor, timesteps: Tensor, condition: dict, target: Tensor) -> Step:
+        """Run the student as `take_step` does, and on the same input the teacher, where one is in memory."""
+
+    def predict_teacher(self, noisy: Tensor, timesteps: Tensor, condition: dict) -> tuple[Tensor, Features]:
+        """The teacher's prediction and its features, in the compute dtype, without gradient."""
+
+    def predict_student(self, noisy: Tensor, timesteps: Tensor, condition: dict, averaged: bool = False) -> Tensor:
+        """What the student, or its moving average, predicts, in fp32, without gradient.
+
+        Raises InputError if the run keeps no average.
+        """
+
+    def replace_captions(self, condition: dict, captions: Sequence[str]) -> dict:
+        """The conditioning of the same pictures with other captions, one for each row."""
+
+    def tell_guidance(self, condition: dict, scales: Tensor, teacher: bool = False) -> dict:
+        """The conditioning with the guidance `scales` in it, if the student, or the teacher, has an embedding of them."""
 
 
 class Method:
     """What one training step computes.
 
     `needs_teacher` keeps the teacher's denoiser in memory whatever the losses need; `needs_average` asks for the moving
-    average of the student, `distiller.average`. `sampling` overrides `model.sampling` for the student, where the method
-    trains it for one sampler.
+    average of the student; `smallest_batch` is the number of samples that a batch must have. A method has no state that
+    changes: all it returns follows from its arguments and from torch's random numbers.
     """
 
     needs_teacher = False
     needs_average = False
-    sampling: ClassVar[dict] = {}
+    smallest_batch = 1
 
-    def check(self, plan) -> None:
-        """Raise InputError, before any weight is loaded, if the method cannot train the student of a `StudentPlan`."""
+    def check(self, plan: PlannedModel) -> None:
+        """Raise InputError, before any weight is loaded, if the method cannot train such a model."""
 
-    def __call__(self, distiller, latents: Tensor, condition: dict) -> Step:
-        """One step on clean latents (B, C, H, W) with the conditioning of the denoiser, a dict of its keyword arguments."""
+    def sampling(self, plan: PlannedModel) -> dict:
+        """What overrides `model.sampling` for the student, where the method trains it for one sampler."""
+        return {}
+
+    def __call__(self, model: TrainedModel, latents: Tensor, condition: dict) -> Step:
+        """One step on clean latents (B, C, H, W) with their conditioning."""
         raise NotImplementedError

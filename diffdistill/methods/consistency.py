@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from diffdistill.errors import InputError
-from diffdistill.methods.base import Method
-from diffdistill.methods.parts.guidance import Guidance, guided_sample, told
+from diffdistill.methods.base import Method, PlannedModel, TrainedModel
+from diffdistill.methods.parts.guidance import Guidance, guided_sample
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
 
@@ -53,39 +53,36 @@ class LatentConsistency(Method):
         if not 1 <= steps <= grid:
             raise InputError(f"model.method.steps={steps}: the sampler takes 1 to {grid} (model.method.grid) steps")
         self.guidance, self.grid, self.target = Guidance(guidance_scale), grid, target
+        self.steps = steps
         self.needs_average = target == "average"
-        scheduler = dict(
-            type="LCMScheduler", original_inference_steps=grid, timestep_scaling=TIMESTEP_SCALING, clip_sample=False
-        )
-        self.sampling = dict(scheduler=scheduler, num_inference_steps=steps, guidance_scale=1.0)
 
-    def check(self, plan) -> None:
+    def check(self, plan: PlannedModel) -> None:
         if len(plan.noise_schedule) % self.grid:
             raise InputError(f"model.method.grid={self.grid} does not divide {len(plan.noise_schedule)} timesteps; use 50")
-        embeds = plan.config.get("time_cond_proj_dim")
-        if embeds or self.needs_average:  # an adapter, which has no embedding, learns an average over the scales
+        # An adapter, which has neither an embedding nor an average of itself, learns an average over the scales.
+        if plan.embeds_guidance or self.needs_average:
             self.guidance.check(plan)
-        if embeds:
-            self.sampling["guidance_scale"] = self.guidance.usual
 
-    def __call__(self, distiller, latents: Tensor, condition: dict) -> Step:
-        schedule = distiller.noise_schedule
+    def sampling(self, plan: PlannedModel) -> dict:
+        scheduler = dict(
+            type="LCMScheduler", original_inference_steps=self.grid, timestep_scaling=TIMESTEP_SCALING, clip_sample=False
+        )
+        scale = self.guidance.usual if plan.embeds_guidance else 1.0
+        return dict(scheduler=scheduler, num_inference_steps=self.steps, guidance_scale=scale)
+
+    def __call__(self, model: TrainedModel, latents: Tensor, condition: dict) -> Step:
+        schedule = model.noise_schedule
         width = len(schedule) // self.grid
         timesteps = width * torch.randint(1, self.grid + 1, latents.shape[:1], device=latents.device) - 1
         later = (timesteps - width).clamp(min=0)
         noisy = schedule.add_noise(latents, torch.randn_like(latents), timesteps)
         scales = self.guidance.draw(latents)
-        sample, features = guided_sample(distiller, noisy, timesteps, condition, scales)
+        sample, features = guided_sample(model, noisy, timesteps, condition, scales)
         nearer = schedule.ddim_step(sample, noisy, timesteps, later)
-        condition = told(distiller, distiller.student, condition, scales)
-        denoiser = distiller.average if self.needs_average else distiller.student
-        if denoiser is None:
-            raise InputError(
-                "model.method LatentConsistency needs an average of the student as its target; set"
-                " default_hooks.ema=dict(type='TargetEMAHook', momentum=0.05), or model.method.target='student'"
-            )
-        target = schedule.to_sample(distiller.predict(denoiser, nearer, later, condition), nearer, later)
+        condition = model.tell_guidance(condition, scales)
+        prediction = model.predict_student(nearer, later, condition, averaged=self.needs_average)
+        target = schedule.to_sample(prediction, nearer, later)
         target = consistency(target, nearer, later)
-        step = distiller.take_step(noisy, timesteps, condition, target, teacher_features=features)
+        step = model.take_step(noisy, timesteps, condition, target, teacher_features=features)
         said = schedule.to_sample(step.prediction.float(), noisy, timesteps)
         return dataclasses.replace(step, prediction=consistency(said, noisy, timesteps))

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from diffdistill.methods.base import Method
+from diffdistill.methods.base import Method, PlannedModel, TrainedModel
 from diffdistill.methods.parts.noise import Noising
-from diffdistill.registry import MODELS
+from diffdistill.registry import MODELS, build_part
 from diffdistill.step import Step
 
 
@@ -24,15 +24,16 @@ class DenoisingKD(Method):
         noise: dict | None = None,
         input_perturbation: float = 0.0,
     ):
-        self.conditioning = conditioning and MODELS.build(conditioning)
+        self.conditioning = conditioning and build_part(MODELS, conditioning, "model.method.conditioning")
         self.noising = Noising(timesteps, noise, input_perturbation)
+        self.smallest_batch = self.conditioning.smallest_batch if self.conditioning else 1
 
-    def check(self, plan) -> None:
+    def check(self, plan: PlannedModel) -> None:
         self.noising.check(plan.noise_schedule)
 
-    def __call__(self, distiller, latents: Tensor, condition: dict) -> Step:
-        schedule = distiller.noise_schedule
+    def __call__(self, model: TrainedModel, latents: Tensor, condition: dict) -> Step:
+        schedule = model.noise_schedule
         noisy, noise, timesteps = self.noising(schedule, latents)
         if self.conditioning:
-            condition = self.conditioning(distiller, condition, timesteps)
-        return distiller.run(noisy, timesteps, condition, target=schedule.target(latents, noise, timesteps))
+            condition = self.conditioning(model, condition, timesteps)
+        return model.take_compared_step(noisy, timesteps, condition, target=schedule.target(latents, noise, timesteps))

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from diffdistill.methods.base import Method
-from diffdistill.methods.parts.guidance import Guidance, guided_sample, told
+from diffdistill.methods.base import Method, PlannedModel, TrainedModel
+from diffdistill.methods.parts.guidance import Guidance, guided_sample
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
 
@@ -25,17 +25,19 @@ class GuidanceDistillation(Method):
 
     def __init__(self, guidance_scale: float | list[float]):
         self.guidance = Guidance(guidance_scale)
-        self.sampling = dict(guidance_scale=self.guidance.usual if self.guidance.is_range else 1.0)
 
-    def check(self, plan) -> None:
+    def check(self, plan: PlannedModel) -> None:
         self.guidance.check(plan)
 
-    def __call__(self, distiller, latents: Tensor, condition: dict) -> Step:
-        schedule = distiller.noise_schedule
+    def sampling(self, plan: PlannedModel) -> dict:
+        return dict(guidance_scale=self.guidance.to_sample_with)
+
+    def __call__(self, model: TrainedModel, latents: Tensor, condition: dict) -> Step:
+        schedule = model.noise_schedule
         timesteps = torch.randint(len(schedule), latents.shape[:1], device=latents.device)
         noisy = schedule.add_noise(latents, torch.randn_like(latents), timesteps)
         scales = self.guidance.draw(latents)
-        sample, features = guided_sample(distiller, noisy, timesteps, condition, scales)
+        sample, features = guided_sample(model, noisy, timesteps, condition, scales)
         target = schedule.from_sample(sample, noisy, timesteps)
-        condition = told(distiller, distiller.student, condition, scales)
-        return distiller.take_step(noisy, timesteps, condition, target, teacher_features=features)
+        condition = model.tell_guidance(condition, scales)
+        return model.take_step(noisy, timesteps, condition, target, teacher_features=features)

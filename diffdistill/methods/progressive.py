@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from diffdistill.errors import InputError
-from diffdistill.methods.base import Method
-from diffdistill.methods.parts.guidance import Guidance, guided_sample, told, without_captions
+from diffdistill.methods.base import Features, Method, PlannedModel, TrainedModel
+from diffdistill.methods.parts.guidance import Guidance, guided_sample, without_captions
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
 
@@ -38,10 +38,8 @@ class ProgressiveDistillation(Method):
                 raise InputError(f"model.method.{name}={value!r}: give a whole number of 1 or more")
         self.steps, self.substeps = steps, substeps
         self.guidance = None if guidance_scale is None else Guidance(guidance_scale)
-        scale = self.guidance.usual if self.guidance and self.guidance.is_range else 1.0
-        self.sampling = dict(scheduler=TRAILING_DDIM, num_inference_steps=steps, guidance_scale=scale)
 
-    def check(self, plan) -> None:
+    def check(self, plan: PlannedModel) -> None:
         length = len(plan.noise_schedule)
         if length % self.steps:
             divisors = ", ".join(str(n) for n in range(1, 65) if length % n == 0)
@@ -52,31 +50,43 @@ class ProgressiveDistillation(Method):
             )
         if self.guidance:
             self.guidance.check(plan)
-        elif plan.config.get("time_cond_proj_dim"):
+        elif plan.embeds_guidance:
             raise InputError(
                 "model.method.guidance_scale is missing: the student embeds the scale; give the range that its teacher knows"
             )
 
-    def __call__(self, distiller, latents: Tensor, condition: dict) -> Step:
-        schedule = distiller.noise_schedule
+    def sampling(self, plan: PlannedModel) -> dict:
+        scale = self.guidance.to_sample_with if self.guidance else 1.0
+        return dict(scheduler=TRAILING_DDIM, num_inference_steps=self.steps, guidance_scale=scale)
+
+    def __call__(self, model: TrainedModel, latents: Tensor, condition: dict) -> Step:
+        schedule = model.noise_schedule
         width = len(schedule) // self.steps
         timesteps = width * torch.randint(1, self.steps + 1, latents.shape[:1], device=latents.device) - 1
         noisy = schedule.add_noise(latents, torch.randn_like(latents), timesteps)
         scales = self.guidance.draw(latents) if self.guidance else None
-        sample, features = self.target(distiller, noisy, timesteps, width, condition, scales)
+        sample, features = self.target(model, noisy, timesteps, width, condition, scales)
         target = schedule.from_sample(sample, noisy, timesteps)
         if self.guidance:
-            condition = told(distiller, distiller.student, condition, scales)
-        return distiller.take_step(noisy, timesteps, condition, target, teacher_features=features)
+            condition = model.tell_guidance(condition, scales)
+        return model.take_step(noisy, timesteps, condition, target, teacher_features=features)
 
     @torch.no_grad()
-    def target(self, distiller, noisy, timesteps, width, condition, scales) -> tuple[Tensor, dict[str, Tensor]]:
+    def target(
+        self,
+        model: TrainedModel,
+        noisy: Tensor,
+        timesteps: Tensor,
+        width: int,
+        condition: dict,
+        scales: Tensor | None,
+    ) -> tuple[Tensor, Features]:
         """x* at `noisy` (B, C, H, W), in fp32 at least, and the teacher's features at its first step."""
-        schedule, z, now, features = distiller.noise_schedule, noisy, timesteps, {}
-        empty = without_captions(distiller, condition, scales)  # once, not at every substep
+        schedule, z, now, features = model.noise_schedule, noisy, timesteps, {}
+        empty = without_captions(model, condition, scales)  # once, not at every substep
         for substep in range(1, self.substeps + 1):
             later = timesteps - width * substep // self.substeps
-            sample, seen = guided_sample(distiller, z, now, condition, scales, empty)
+            sample, seen = guided_sample(model, z, now, condition, scales, empty)
             z, now, features = schedule.ddim_step(sample, z, now, later), later, features or seen
         alpha, sigma = schedule.coefficients(timesteps, noisy)
         alpha_later, sigma_later = schedule.coefficients(later, noisy)

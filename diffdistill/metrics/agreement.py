@@ -81,7 +81,7 @@ class TeacherAgreement(Metric):
         model, schedule = self.model, self.model.noise_schedule
         if timestep >= len(schedule):
             raise InputError(f"TeacherAgreement.timesteps={self.timesteps}: the noise schedule ends at {len(schedule) - 1}")
-        if model.predict_with == "teacher":
+        if model.draws_teacher:
             return torch.zeros(len(samples))
         seeds = (torch.Generator().manual_seed(int(sample["seed"])) for sample in samples)
         noise = torch.stack([torch.randn(latents.shape[1:], generator=seed) for seed in seeds]).to(latents.device)
@@ -91,7 +91,7 @@ class TeacherAgreement(Metric):
         sizes = torch.tensor([[height, width, 0, 0, height, width]], device=latents.device).float()
         batch = dict(caption=[sample["caption"] for sample in samples], time_ids=sizes.repeat(len(samples), 1))
         condition = model.family.encode_captions(model.frozen.pipeline, batch)
-        step = model.run(noisy, timesteps, condition, schedule.target(latents, noise, timesteps))
+        step = model.take_compared_step(noisy, timesteps, condition, schedule.target(latents, noise, timesteps))
         return (step.prediction.float() - step.teacher_prediction.float()).square().mean((1, 2, 3))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:

@@ -17,7 +17,7 @@ class Metric(BaseMetric):
     """
 
     default_prefix = ""  # figures keep their own names
-    needs_model = False  # whether EvaluationHook hands it the distiller
+    needs_model = False  # whether EvaluationHook hands it the model
 
     def __init__(self, prefix: str | None = None):
         super().__init__(prefix=prefix)
@@ -30,7 +30,7 @@ class Metric(BaseMetric):
 
     @property
     def model(self):
-        """The distiller that is measured."""
+        """The model that is measured."""
         if self._model is None:
             raise InputError(
                 f"{type(self).__name__} needs the model; add default_hooks.evaluation=dict(type='EvaluationHook')"
@@ -38,8 +38,8 @@ class Metric(BaseMetric):
         return self._model
 
     @model.setter
-    def model(self, distiller) -> None:
-        self._model = distiller
+    def model(self, model) -> None:
+        self._model = model
 
     def evaluate(self, size: int) -> dict:
         figures = super().evaluate(size)

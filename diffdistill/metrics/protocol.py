@@ -11,12 +11,7 @@ from typing import TypeVar
 from diffdistill.errors import InputError
 from diffdistill.models.base import DiffusionModel
 
-LABELS = ("model", "step", "checkpoint", "protocol")  # what a record holds beside figures
 Item = TypeVar("Item")
-
-
-def figures_of(record: Mapping) -> dict[str, float]:
-    return {name: value for name, value in record.items() if name not in LABELS}
 
 
 def sampling_settings(model: DiffusionModel) -> dict:
@@ -35,10 +30,10 @@ def sampling_settings(model: DiffusionModel) -> dict:
         resolution=[options.pop("height", None) or native, options.pop("width", None) or native],
         **options,
     )
-    if isinstance(chosen := model.sampling.get("scheduler"), Mapping):
+    if isinstance(chosen := {**model.sampling, **model.asked}.get("scheduler"), Mapping):
         settings["scheduler_options"] = {key: value for key, value in chosen.items() if key != "type"}
-    if model.method.sampling:
-        settings["student_sampling"] = dict(model.method.sampling)
+    if model.student_sampling:
+        settings["student_sampling"] = {**model.student_sampling, **model.asked}
     return settings
 
 

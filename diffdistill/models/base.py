@@ -1,6 +1,6 @@
 """What every model that MMEngine trains here has in common: encode a batch, let the method compute a step, score it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -9,11 +9,14 @@ from diffusers import SchedulerMixin
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from diffdistill.errors import InputError
 from diffdistill.families.base import freeze
+from diffdistill.methods.base import Features
 from diffdistill.models.adapters import train_adapters
 from diffdistill.models.frozen import Frozen
-from diffdistill.models.plan import Plan, adapter_tree, compute_dtype, scheduler_class
+from diffdistill.models.plan import Plan, adapter_tree, scheduler_class
 from diffdistill.noise import NoiseSchedule
+from diffdistill.registry import MODELS
 from diffdistill.step import Step
 
 
@@ -24,37 +27,33 @@ class DiffusionModel(BaseModel):
     adapter. Everything else is in `frozen`, in the compute dtype.
 
     Args:
-        plan: what the rest of the config decides.
-        gradient_checkpointing: recompute the student's activations in backward, to save memory.
-        dtype: compute dtype. Frozen parts are stored in it; what is trained stays in fp32 and runs under autocast.
-        sampling: arguments of the diffusers pipeline's call for validation and sample grids; `scheduler` names a diffusers
-            scheduler class to sample with instead of the checkpoint's, or is a dict of its `type` and changes to its config.
-            A method that trains the student for a sampler of its own overrides them for the student (`Method.sampling`).
+        plan: what the config decides, where it is there already. A config gives the arguments of `plan_class` instead, among
+            which all kinds of model have:
+            `gradient_checkpointing`: recompute the student's activations in backward, to save memory;
+            `dtype`: compute dtype, in which frozen parts are stored; what is trained stays in fp32 and runs under autocast;
+            `sampling`: arguments of the diffusers pipeline's call for validation and sample grids; its `scheduler` names a
+            diffusers scheduler class to sample with instead of the checkpoint's, or is a dict of its `type` and changes to
+            its config. A method that trains the student for one sampler overrides them for the student
+            (`Method.sampling`), and what a user asks for by hand, both (`asked`).
     """
 
     plan_class: type[Plan]
-    pairs: Sequence[tuple[str, str]] = ()
+    distills: bool  # whether what is trained is the student of a teacher
     noun: str  # what logs and figures call it
     teacher: nn.Module | None = None
     average: nn.Module | None = None
 
-    def __init__(
-        self,
-        plan: Plan,
-        gradient_checkpointing: bool = False,
-        dtype: str = "float32",
-        sampling: dict | None = None,
-        data_preprocessor: dict | None = None,
-    ):
+    def __init__(self, plan: Plan | None = None, data_preprocessor: dict | None = None, **config):
         super().__init__(data_preprocessor)
-        self.dtype = compute_dtype(dtype)
+        plan = plan or self.plan_class(**config)
+        self.dtype = plan.dtype
         self.family, self.losses, self.method = plan.family, plan.losses, plan.method
-        self.noise_schedule, self.layers = plan.noise_schedule, plan.layers
-        self.sampling = dict(sampling or {})
-        self.predict_with = "student"  # or "teacher", to validate it by the same protocol
+        self.noise_schedule, self.layers, self.pairs = plan.noise_schedule, plan.layers, plan.pairs
+        self.sampling, self.student_sampling, self.asked = dict(plan.sampling), plan.student_sampling, {}
+        self.draws_teacher = False  # True validates the teacher, by the same protocol
 
         student, teacher = plan.load_denoisers()
-        if gradient_checkpointing:
+        if plan.gradient_checkpointing:
             student.enable_gradient_checkpointing()
         name = self.family.denoiser_name
         for denoiser in (teacher, student if name in plan.adapters else None):
@@ -87,6 +86,16 @@ class DiffusionModel(BaseModel):
         """The noise schedule with the teacher's prediction type; `noise_schedule` has the student's."""
         return self.family.noise_schedule
 
+    @property
+    def of_picture(self) -> Sequence[str]:
+        """Entries of the conditioning that describe the picture and not its caption."""
+        return self.family.of_picture
+
+    @property
+    def teacher_embeds_guidance(self) -> bool:
+        """Whether the teacher is told the guidance scale by an embedding of it."""
+        return self.teacher is not None and self.teacher.config.time_cond_proj_dim is not None
+
     def autocast(self) -> torch.autocast:
         device = next(self.student.parameters()).device.type
         return torch.autocast(device, dtype=self.dtype, enabled=self.dtype != torch.float32)
@@ -101,7 +110,7 @@ class DiffusionModel(BaseModel):
     def forward(self, mode: str = "loss", **batch) -> dict[str, Tensor] | list[dict]:
         """`loss`: the weighted terms of one step. `predict`: a picture for every caption, as a list of records."""
         if mode == "predict":
-            pictures = self.sample(batch["caption"], batch["seed"], teacher=self.predict_with == "teacher")
+            pictures = self.sample(batch["caption"], batch["seed"], teacher=self.draws_teacher)
             rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
             return [dict(row, image=picture) for row, picture in zip(rows, pictures, strict=True)]
         step = self.method(self, *self.encode(batch))
@@ -115,16 +124,51 @@ class DiffusionModel(BaseModel):
         with self.autocast() if len(self.trained) > 1 else nullcontext():  # a text encoder is trained as well
             return latents, self.family.encode_captions(pipeline, batch)
 
-    def run(self, noisy: Tensor, timesteps: Tensor, condition: dict, target: Tensor) -> Step:
-        """Run the student; for methods to call."""
+    def take_step(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        condition: dict,
+        target: Tensor,
+        teacher_prediction: Tensor | None = None,
+        teacher_features: Features | None = None,
+    ) -> Step:
+        """Run the student, with gradient; see `methods.base.TrainedModel`, which says so of all that methods call."""
         with self.autocast():
             prediction = self.student(noisy, timesteps, **condition, return_dict=False)[0]
-        return Step(noisy, timesteps, prediction, target, self.noise_schedule)
+        return Step(noisy, timesteps, prediction, target, self.noise_schedule, teacher_prediction=teacher_prediction)
+
+    def take_compared_step(self, noisy: Tensor, timesteps: Tensor, condition: dict, target: Tensor) -> Step:
+        """Run the student, and the teacher on the same input, where there is one."""
+        return self.take_step(noisy, timesteps, condition, target)
+
+    @torch.no_grad()
+    def predict_student(self, noisy: Tensor, timesteps: Tensor, condition: dict, averaged: bool = False) -> Tensor:
+        """What the student, or its moving average, predicts, in fp32."""
+        denoiser = self.average if averaged else self.student
+        if denoiser is None:
+            raise InputError(
+                "no moving average of the student is kept; set default_hooks.ema=dict(type='TargetEMAHook', momentum=0.05)"
+            )
+        with self.autocast():
+            return denoiser(noisy, timesteps, **condition, return_dict=False)[0].float()
+
+    def replace_captions(self, condition: dict, captions: Sequence[str]) -> dict:
+        """The conditioning of the same pictures with other captions."""
+        return self.family.replace_captions(self.frozen.pipeline, condition, list(captions))
+
+    def tell_guidance(self, condition: dict, scales: Tensor, teacher: bool = False) -> dict:
+        """The conditioning, with the guidance `scales` (B,) in it if the denoiser has an embedding of them."""
+        width = (self.teacher if teacher else self.student).config.time_cond_proj_dim
+        if width is None:
+            return condition
+        # The pipeline's own embedding, so that the student is told in training what sampling will tell it.
+        embedding = self.frozen.pipeline.get_guidance_scale_embedding(scales.float().cpu() - 1, embedding_dim=width)
+        return dict(condition, timestep_cond=embedding.to(scales.device, self.dtype))
 
     def exported_scheduler(self) -> SchedulerMixin:
         """The scheduler of a pipeline around the student: the one that it was trained for, or else the teacher's."""
-        own = self.method.sampling.get("scheduler")
-        return self.build_scheduler(own, self.noise_schedule)
+        return self.build_scheduler(self.student_sampling.get("scheduler"), self.noise_schedule)
 
     def build_scheduler(self, chosen: str | dict | None, schedule: NoiseSchedule) -> SchedulerMixin:
         base = self.frozen.pipeline.scheduler
@@ -134,12 +178,11 @@ class DiffusionModel(BaseModel):
 
     def sample_with(self, **options) -> None:
         """Sample teacher and student with these options from now on, over those of `sampling` and of the method."""
-        self.sampling.update(options)
-        self.method.sampling = {**self.method.sampling, **options}
+        self.asked.update(options)
 
     def scheduler(self, teacher: bool = False) -> tuple[SchedulerMixin, dict]:
         """The diffusers scheduler to sample the student (or the teacher) with, and the other arguments of the pipeline."""
-        options = dict(self.sampling) if teacher else {**self.sampling, **self.method.sampling}
+        options = {**self.sampling, **({} if teacher else self.student_sampling), **self.asked}
         schedule = self.teacher_schedule if teacher else self.noise_schedule
         return self.build_scheduler(options.pop("scheduler", None), schedule), options
 
@@ -160,3 +203,10 @@ class DiffusionModel(BaseModel):
             latents = pipeline(prompt=list(captions), generator=generators, output_type="latent", **options).images
         self.train(training)
         return latents
+
+
+def build_model(config: Mapping, plan: Plan | None) -> nn.Module:
+    """The model of a config's `model`, from its plan where there is one; a model that is not ours has none."""
+    if plan is None:
+        return MODELS.build(config)
+    return MODELS.get(config["type"])(plan, config.get("data_preprocessor"))

@@ -11,12 +11,21 @@ from torch import Tensor, nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.methods.base import Features
 from diffdistill.models.adapters import adapters_off
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import Plan
-from diffdistill.registry import MODELS
+from diffdistill.registry import MODELS, build_part
 from diffdistill.step import Step
-from diffdistill.students.cut import build_on_meta, embed_guidance, find_sources, make_student, module_lists, plan_student
+from diffdistill.students.cut import (
+    build_on_meta,
+    embed_guidance,
+    find_sources,
+    first_difference,
+    make_student,
+    module_lists,
+    plan_student,
+)
 from diffdistill.students.features import FeatureTaps, derive_pairs
 
 
@@ -24,10 +33,12 @@ class StudentPlan(Plan):
     """What a config decides about a student before any weight is loaded: its config, layer map and feature pairs.
 
     Args:
-        teacher, student, feature_pairs, losses, method: the keys of that name of `Distiller`.
+        teacher, losses, student, method, feature_pairs: the keys of that name of `Distiller`.
+        gradient_checkpointing, dtype, sampling: see `DiffusionModel`.
     """
 
     sections: ClassVar = {
+        **Plan.sections,
         "student": ("keep", "checkpoint", "fresh", "prediction_type", "guidance_embedding", "adapter"),
         "student.keep": None,
         "feature_pairs": list(inspect.signature(derive_pairs).parameters)[4:],
@@ -36,22 +47,34 @@ class StudentPlan(Plan):
     def __init__(
         self,
         teacher: Mapping,
-        student: Mapping | None,
-        feature_pairs: Mapping | None,
         losses: Mapping[str, dict | None],
+        student: Mapping | None = None,
         method: Mapping | None = None,
+        feature_pairs: Mapping | None = None,
+        gradient_checkpointing: bool = False,
+        dtype: str = "float32",
+        sampling: Mapping | None = None,
     ):
-        student, family = student or {}, MODELS.build(teacher)
+        student, family = student or {}, build_part(MODELS, teacher, "model.teacher")
         denoiser, theirs = family.denoiser_class, family.denoiser_config
         self.keep = dict(student.get("keep") or {})
         self.fresh = list(student.get("fresh") or [])
-        config, self.layers = plan_student(denoiser, theirs, self.keep)
+        config, layers = plan_student(denoiser, theirs, self.keep)
         self.guidance_embedding = student.get("guidance_embedding")
         whole = dict(config, time_cond_proj_dim=self.check_guidance_embedding(config)) if self.guidance_embedding else config
         adapter = student.get("adapter")
-        super().__init__(family, whole, losses, method, {family.denoiser_name: (adapter, "model.student.adapter")})
-        if prediction_type := student.get("prediction_type"):
-            self.noise_schedule = self.noise_schedule.predicting(prediction_type)
+        super().__init__(
+            family,
+            whole,
+            layers,
+            losses,
+            method,
+            {family.denoiser_name: (adapter, "model.student.adapter")},
+            gradient_checkpointing,
+            dtype,
+            sampling,
+            student.get("prediction_type"),
+        )
         # Without a loss nothing is trained: such a model is there to be sampled or exported.
         needs = (self.method.needs_teacher, *(loss.needs_teacher for loss in self.losses.values()))
         self.needs_teacher = bool(self.losses) and any(needs)
@@ -97,14 +120,12 @@ class StudentPlan(Plan):
         planned = dict(self.config)
         if self.guidance_embedding:  # a checkpoint may have it already
             planned["time_cond_proj_dim"] = config.get("time_cond_proj_dim")
-        planned, found = (build_on_meta(denoiser, each).state_dict() for each in (planned, config))
-        for name in sorted(planned.keys() | found.keys()):
-            shapes = [tuple(weights[name].shape) if name in weights else "nothing" for weights in (planned, found)]
-            if shapes[0] != shapes[1]:
-                raise InputError(
-                    f"model.student.checkpoint={self.checkpoint.name} is not the student that model.student.keep describes:"
-                    f" {name} should be {shapes[0]} and is {shapes[1]}"
-                )
+        found, planned = (build_on_meta(denoiser, each).state_dict() for each in (config, planned))
+        if difference := first_difference(found, planned):
+            raise InputError(
+                f"model.student.checkpoint={self.checkpoint.name} is not the student that model.student.keep describes:"
+                f" {difference}"
+            )
 
     def load_student(self, teacher: nn.Module | None) -> nn.Module:
         """The student in fp32, from its own checkpoint or with the kept layers of `teacher`."""
@@ -150,23 +171,11 @@ class Distiller(DiffusionModel):
     """
 
     plan_class = StudentPlan
+    distills = True
     noun = "student"
 
-    def __init__(
-        self,
-        teacher: dict,
-        losses: Mapping[str, dict],
-        student: dict | None = None,
-        method: dict | None = None,
-        feature_pairs: dict | None = None,
-        gradient_checkpointing: bool = False,
-        dtype: str = "float32",
-        sampling: dict | None = None,
-        data_preprocessor: dict | None = None,
-    ):
-        plan = StudentPlan(teacher, student, feature_pairs, losses, method)
-        super().__init__(plan, gradient_checkpointing, dtype, sampling, data_preprocessor)
-        self.pairs = plan.pairs
+    def __init__(self, plan: StudentPlan | None = None, data_preprocessor: dict | None = None, **config):
+        super().__init__(plan, data_preprocessor, **config)
         self.get_average = lambda: None  # for TargetEMAHook
 
     @property
@@ -188,8 +197,8 @@ class Distiller(DiffusionModel):
         """The moving average of the student, if `TargetEMAHook` keeps one."""
         return self.get_average()
 
-    def run(self, noisy: Tensor, timesteps: Tensor, condition: dict, target: Tensor) -> Step:
-        """Run the student, and the teacher if there is one, on the same input; for methods to call."""
+    def take_compared_step(self, noisy: Tensor, timesteps: Tensor, condition: dict, target: Tensor) -> Step:
+        """Run the student, and the teacher on the same input, where there is one."""
         prediction, theirs = None, {}
         if self.teacher is not None:
             prediction, theirs = self.predict_teacher(noisy, timesteps, condition)
@@ -205,23 +214,17 @@ class Distiller(DiffusionModel):
         condition: dict,
         target: Tensor,
         teacher_prediction: Tensor | None = None,
-        teacher_features: Mapping[str, Tensor] | None = None,
+        teacher_features: Features | None = None,
     ) -> Step:
-        """Run the student beside what its teacher has said; for methods that ask the teacher for more than a prediction."""
+        """Run the student, with gradient, and pair its features with those of its teacher."""
         with FeatureTaps(self.student, [ours for ours, _ in self.pairs]).record() as ours:
-            step = super().run(noisy, timesteps, condition, target)
+            step = super().take_step(noisy, timesteps, condition, target, teacher_prediction)
         pairs = self.pairs if teacher_features else []
         features = {f"{student} <- {teacher}": (ours[student], teacher_features[teacher]) for student, teacher in pairs}
-        return dataclasses.replace(step, teacher_prediction=teacher_prediction, features=features)
+        return dataclasses.replace(step, features=features)
 
     @torch.no_grad()
-    def predict(self, denoiser: nn.Module, noisy: Tensor, timesteps: Tensor, condition: dict) -> Tensor:
-        """What the student, or its average, predicts, in fp32 and without a gradient."""
-        with self.autocast():
-            return denoiser(noisy, timesteps, **condition, return_dict=False)[0].float()
-
-    @torch.no_grad()
-    def predict_teacher(self, noisy: Tensor, timesteps: Tensor, condition: dict) -> tuple[Tensor, dict[str, Tensor]]:
+    def predict_teacher(self, noisy: Tensor, timesteps: Tensor, condition: dict) -> tuple[Tensor, Features]:
         """The teacher's prediction, of its own prediction type, and features, in the compute dtype."""
         layers = [theirs for _, theirs in self.pairs]
         with self.denoiser(teacher=True) as teacher, FeatureTaps(teacher, layers).record() as features:

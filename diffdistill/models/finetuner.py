@@ -8,7 +8,7 @@ from diffdistill.errors import InputError
 from diffdistill.families.base import Family
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import Plan
-from diffdistill.registry import MODELS
+from diffdistill.registry import MODELS, build_part
 from diffdistill.students.cut import plan_student
 
 
@@ -17,6 +17,7 @@ class FineTunePlan(Plan):
 
     Args:
         base, losses, adapter, finetune_text_encoder, text_encoder_adapter, method: the keys of that name of `FineTuner`.
+        gradient_checkpointing, dtype, sampling: see `DiffusionModel`.
     """
 
     def __init__(
@@ -27,8 +28,11 @@ class FineTunePlan(Plan):
         finetune_text_encoder: bool = False,
         text_encoder_adapter: Mapping | None = None,
         method: Mapping | None = None,
+        gradient_checkpointing: bool = False,
+        dtype: str = "float32",
+        sampling: Mapping | None = None,
     ):
-        family = MODELS.build(dict(base, key="model.base"))
+        family = build_part(MODELS, dict(base, key="model.base"), "model.base")
         components = {family.denoiser_name: (adapter, "model.adapter")}
         if text_encoder_adapter:
             if finetune_text_encoder:
@@ -39,8 +43,9 @@ class FineTunePlan(Plan):
             components |= text_encoder_adapters(family, text_encoder_adapter)
         elif finetune_text_encoder:
             components |= dict.fromkeys(family.text_encoders, (None, ""))
-        super().__init__(family, family.denoiser_config, losses, method, components)
-        self.layers = plan_student(family.denoiser_class, family.denoiser_config, keep={})[1]
+        config = family.denoiser_config
+        layers = plan_student(family.denoiser_class, config, keep={})[1]
+        super().__init__(family, config, layers, losses, method, components, gradient_checkpointing, dtype, sampling)
         self.check_teacherless()
         self.method.check(self)
 
@@ -92,20 +97,5 @@ class FineTuner(DiffusionModel):
     """
 
     plan_class = FineTunePlan
+    distills = False
     noun = "fine-tuned"
-
-    def __init__(
-        self,
-        base: dict,
-        losses: Mapping[str, dict],
-        adapter: dict | None = None,
-        finetune_text_encoder: bool = False,
-        text_encoder_adapter: dict | None = None,
-        method: dict | None = None,
-        gradient_checkpointing: bool = False,
-        dtype: str = "float32",
-        sampling: dict | None = None,
-        data_preprocessor: dict | None = None,
-    ):
-        plan = FineTunePlan(base, losses, adapter, finetune_text_encoder, text_encoder_adapter, method)
-        super().__init__(plan, gradient_checkpointing, dtype, sampling, data_preprocessor)

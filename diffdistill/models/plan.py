@@ -11,11 +11,18 @@ from torch import Tensor, nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.base import Family
+from diffdistill.losses.base import Loss
+from diffdistill.methods.base import Method
 from diffdistill.models.adapters import inject, parameter_tree, trainable
-from diffdistill.registry import MODELS
-from diffdistill.students.cut import build_on_meta
+from diffdistill.noise import NoiseSchedule
+from diffdistill.registry import MODELS, build_part
+from diffdistill.students.cut import LayerMap, build_on_meta
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# A pipeline's model that is trained -> the config of its adapter, and the key of the config that holds that. Without a
+# config the model is trained whole.
+Components = Mapping[str, tuple[Mapping | None, str]]
 
 
 def compute_dtype(name: str) -> torch.dtype:
@@ -35,40 +42,70 @@ def scheduler_class(name: str) -> type:
 
 
 class Plan:
-    """What a config decides about a model before any weight is loaded.
+    """What a config decides about a model before any weight is loaded. It is made once, and the model is built from it.
 
     Args:
         family: of the pipeline.
         config: of the denoiser that is trained, in diffusers' terms.
-        losses, method: the keys of that name of the model.
-        components: what is trained: name of the pipeline's model -> the config of its adapter and the key that holds it;
-            without a config the model is trained whole.
+        layers: which layer of the pipeline's own denoiser each of its layers stands for.
+        losses, method, gradient_checkpointing, dtype, sampling: the keys of that name of the model.
+        components: what is trained.
+        prediction_type: of what is trained, where it is not the pipeline's.
 
     Attributes:
         noise_schedule: with the prediction type of what is trained.
-        whole, adapters: the components of both kinds.
+        whole, adapters: the components that are trained whole, and those of which an adapter is.
         on_meta: what is trained, without its values.
+        fresh: patterns of the tensors that start from random values.
+        needs_teacher: whether a loss or the method asks the teacher, so that it stays in memory.
+        student_is_teacher: whether one model in memory is both, the teacher being the student with its adapter off.
+        pairs: (student layer, teacher layer) whose features are compared.
     """
 
+    # Keys of the model that are dicts -> the keys that these may hold; None: any.
+    sections: ClassVar[dict[str, Collection[str] | None]] = {"sampling": None}
+
+    layers: LayerMap
+    fresh: Sequence[str] = ()
     needs_teacher = False
-    student_is_teacher = False  # with its adapter off
+    student_is_teacher = False
     pairs: Sequence[tuple[str, str]] = ()
-    sections: ClassVar[dict[str, Collection[str] | None]] = {}  # keys of the model that are dicts -> what these may hold
 
     def __init__(
         self,
         family: Family,
         config: Mapping,
+        layers: LayerMap,
         losses: Mapping[str, dict | None],
         method: Mapping | None,
-        components: Mapping[str, tuple[Mapping | None, str]],
+        components: Components,
+        gradient_checkpointing: bool = False,
+        dtype: str = "float32",
+        sampling: Mapping | None = None,
+        prediction_type: str | None = None,
     ):
-        self.family, self.config, self.noise_schedule = family, config, family.noise_schedule
-        self.method = MODELS.build(method or dict(type="DenoisingKD"))
-        self.losses = {name: MODELS.build(loss) for name, loss in losses.items() if loss is not None}
+        self.family, self.config, self.layers = family, config, layers
+        self.noise_schedule: NoiseSchedule = family.noise_schedule
+        if prediction_type:
+            self.noise_schedule = self.noise_schedule.predicting(prediction_type)
+        self.method: Method = build_part(MODELS, method or dict(type="DenoisingKD"), "model.method")
+        self.losses: dict[str, Loss] = {
+            name: build_part(MODELS, loss, f"model.losses.{name}") for name, loss in losses.items() if loss is not None
+        }
+        self.gradient_checkpointing, self.dtype, self.sampling = gradient_checkpointing, compute_dtype(dtype), sampling or {}
         self.whole = [name for name, (adapter, _) in components.items() if not adapter]
         self.adapters = {name: (adapter, where) for name, (adapter, where) in components.items() if adapter}
         self.on_meta = nn.ModuleDict({name: self.component_on_meta(name) for name in components})
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether the denoiser that is trained has an embedding of the guidance scale."""
+        return self.config.get("time_cond_proj_dim") is not None
+
+    @property
+    def student_sampling(self) -> dict:
+        """How the student is to be sampled, where the method trains it for one sampler; it overrides `sampling`."""
+        return self.method.sampling(self)
 
     def load_denoisers(self) -> tuple[nn.Module, nn.Module | None]:
         """The student in fp32, and its teacher where one is needed; with an adapter, both may be one."""
@@ -91,5 +128,5 @@ class Plan:
 
 
 def adapter_tree(model: nn.Module, adapter: Mapping, where: str) -> nn.Module:
-    """Put an adapter into `model`; gives modules that hold the adapter's weights alone."""
+    """Put an adapter into `model` and return modules that hold the adapter's weights alone."""
     return parameter_tree(trainable(inject(model, adapter, where)))

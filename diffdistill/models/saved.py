@@ -12,6 +12,7 @@ from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.files import save_whole, write_whole
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import Plan
+from diffdistill.students.cut import first_difference
 
 LORA_FILE, PEFT_FILE = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"  # diffusers' and peft's names
 DORA = "lora_magnitude_vector"
@@ -95,22 +96,24 @@ def find_trained(folder: Path, name: str, adapter: bool) -> Path:
 
 def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: str) -> None:
     """Raise InputError unless both have the same tensors; MMEngine would load those that fit, and go on."""
-    for name in sorted(found.keys() | expected.keys()):
-        here, there = (tuple(weights[name].shape) if name in weights else "nothing" for weights in (found, expected))
-        if here != there:
-            raise InputError(
-                f"{file} is not a checkpoint of this config's student: {name} is {here} in it and should be {there};"
-                " give the config that it was trained with"
-            )
+    if difference := first_difference(found, expected):
+        raise InputError(
+            f"{file} is not a checkpoint of this config's student: {difference}; give the config that it was trained with"
+        )
 
 
 def check_trained(plan: Plan, folder: Path) -> None:
-    """Raise InputError unless `folder` has all that a run of `plan` leaves; read is nothing yet."""
+    """Raise InputError unless `folder` has all that a run of `plan` leaves. No weight is read."""
     for name in plan.on_meta:
         find_trained(folder, name, name in plan.adapters)
 
 
 def last_adapter(run: Path) -> Path | None:
     """The last `step<N>` folder of a run."""
-    steps = [path for path in run.glob("step*") if path.name[4:].isdigit()]
-    return max(steps, key=lambda path: int(path.name[4:]), default=None)
+    return max((path for path in run.glob("step*") if step_of(path) is not None), key=step_of, default=None)
+
+
+def step_of(folder: Path) -> int | None:
+    """N of the folder `step<N>` of an adapter, the number of its last iteration, counted from 0; None of any other name."""
+    number = folder.name.removeprefix("step")
+    return int(number) if folder.name.startswith("step") and number.isdigit() else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from diffdistill.metrics.record import Role, role_of
 from diffdistill.report.curves import Chart, Line
 from diffdistill.report.data import Run
 from diffdistill.report.headline import noun, scores
@@ -90,7 +91,7 @@ def validation_charts(run: Run) -> list[Chart]:
 
 
 def is_students(record: dict, metric: str) -> bool:
-    return record["model"] != "teacher" and record.get(metric) is not None
+    return role_of(record) is not Role.TEACHER and record.get(metric) is not None
 
 
 def overlaid_metrics(runs: list[Run], letters: str) -> list[Chart]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffdistill.errors import InputError
+from diffdistill.metrics.record import Role, role_of
 from diffdistill.report.history import Curve, extend, join, read_scalars
 from diffdistill.report.record import read_record
 
@@ -116,7 +117,7 @@ def combine(run: Run, stages: list[Run]) -> Run:
             joined[0] += [first + step for step in steps]
             joined[1] += values
         for record in stage.validation:
-            if record["model"] != "teacher" or stage is stages[-1]:
+            if role_of(record) is not Role.TEACHER or stage is stages[-1]:
                 run.validation.append({**record, "step": first + record["step"]})
         run.grids += [Grid(first + grid.step, f"{stage.name}, {grid.label}", grid.path) for grid in stage.grids]
         first += stage.steps

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from diffdistill.metrics.record import FINE_TUNED, Role, role_of
 from diffdistill.report.data import Run
 from diffdistill.report.numbers import count, metric_names, operations, percent, seconds, title_of, unit_of, with_unit
 
@@ -20,10 +21,10 @@ class Figure:
 
 
 def scores(run: Run, metric: str) -> dict[str, float | None]:
-    """`metric` of the teacher, the untrained student and the student at the last validation."""
-    found = dict(teacher=None, untrained=None, student=None)
+    """`metric` of the teacher, the untrained student and the student at the last validation, by the value of `Role`."""
+    found: dict[str, float | None] = {role.value: None for role in Role}
     for record in run.validation:
-        role = "teacher" if record["model"] == "teacher" else "untrained" if record["step"] == 0 else "student"
+        role = role_of(record).value
         found[role] = record.get(metric, found[role])
     return found
 
@@ -38,9 +39,7 @@ def sizes(run: Run) -> tuple[dict, dict]:
 def noun(run: Run) -> str:
     """What the page calls what was trained: a fine-tuned pipeline has no teacher."""
     return (
-        "model"
-        if run.results.get("base") or any(record["model"] == "fine-tuned" for record in run.validation)
-        else "student"
+        "model" if run.results.get("base") or any(record["model"] == FINE_TUNED for record in run.validation) else "student"
     )
 
 
@@ -106,7 +105,7 @@ def sentence(run: Run) -> str:
 def quality(run: Run, metric: str) -> str:
     """The main metric of student, teacher and untrained student."""
     score, unit = scores(run, metric), unit_of(metric)
-    records = [record for record in run.validation if record["model"] != "teacher"]
+    records = [record for record in run.validation if role_of(record) is not Role.TEACHER]
     if score["student"] is None:
         return f"The {noun(run)} is not trained yet: {title_of(metric)} {with_unit(score['untrained'], unit)}."
     reached = f"a {title_of(metric)} of {with_unit(score['student'], unit)}"

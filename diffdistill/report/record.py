@@ -58,12 +58,12 @@ def git_state(folder: Path) -> dict | None:
     return dict(commit=commit.strip(), dirty=bool(changes.strip()))
 
 
-def network(distiller) -> dict:
+def network(model) -> dict:
     """Sizes and GMACs of teacher and student, and which layers the student keeps, as in `summary.summarize`."""
-    configs = [json.dumps(dict(config)) for config in (distiller.family.denoiser_config, distiller.student.config)]
-    figures = _network(distiller.family.denoiser_class, *configs, json.dumps(distiller.layers.kept))
-    teacher = distiller.family.denoiser or distiller.family.checkpoint
-    return dict(family=type(distiller.family).__name__, checkpoint=teacher.name, **figures)
+    configs = [json.dumps(dict(config)) for config in (model.family.denoiser_config, model.student.config)]
+    figures = _network(model.family.denoiser_class, *configs, json.dumps(model.layers.kept))
+    teacher = model.family.denoiser or model.family.checkpoint
+    return dict(family=type(model.family).__name__, checkpoint=teacher.name, **figures)
 
 
 @functools.cache  # counting the operations of a large model takes seconds

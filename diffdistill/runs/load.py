@@ -1,5 +1,6 @@
 """Opening what a run has trained: a checkpoint, or what it exported."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,10 +11,48 @@ from torch import Tensor
 
 from diffdistill.config.check import check_checkpoint, check_model, check_parts, check_sampling
 from diffdistill.errors import InputError
-from diffdistill.models.base import DiffusionModel
-from diffdistill.models.distiller import Distiller
+from diffdistill.models.base import DiffusionModel, build_model
 from diffdistill.models.saved import check_trained, last_adapter, load_trained
 from diffdistill.registry import MODELS
+
+
+class Trained:
+    """What a run of `config` has trained and left at `checkpoint`: found and checked at once, loaded by `load`.
+
+    Args:
+        config: of the run; it stays as it is.
+        checkpoint: a `.pth` of the run, or a folder that it exported, such as `unet` or the `step<N>` of an adapter.
+        sampling: options of the pipeline's call that a user has asked for, over those of the config and of the method.
+
+    Raises InputError if there is no such checkpoint, or if it is not one of this config.
+    """
+
+    def __init__(self, config: Config, checkpoint: str, sampling: Mapping | None = None):
+        self.path, self.sampling = Path(checkpoint), dict(sampling or {})
+        if not self.path.exists():
+            raise InputError(f"--checkpoint={checkpoint}: no such file or folder")
+        check_parts(config)
+        self.model = model = copy.deepcopy(config.model)
+        # A whole student takes the place of its first weights; anything else is put into a model that is built first.
+        self.is_student = self.path.is_dir() and MODELS.get(model.type).distills and not trains_adapters(model)
+        if self.is_student:
+            model["student"] = dict(model.get("student") or {}, checkpoint=str(self.path))
+        self.plan = check_model(model)
+        if self.path.is_file():
+            check_checkpoint(str(self.path), self.plan)
+        elif not self.is_student:
+            check_trained(self.plan, self.path)
+        check_sampling(self.plan, self.sampling)
+
+    def load(self, averaged: bool | None = None) -> DiffusionModel:
+        """The model in eval mode, on the training device; `averaged`: see `read_weights`."""
+        model = build_model(self.model, self.plan).to(get_device()).eval()
+        if self.path.is_file():
+            model.load_state_dict(read_weights(str(self.path), averaged))
+        elif not self.is_student:
+            load_trained(model, self.path)
+        model.sample_with(**self.sampling)
+        return model
 
 
 def exported_student(config: Config) -> str:
@@ -26,54 +65,16 @@ def exported_student(config: Config) -> str:
 
 
 def trains_adapters(model: Mapping) -> bool:
+    """Whether a config's `model` trains an adapter, of its denoiser or of a text encoder."""
     places = (model, "adapter"), (model, "text_encoder_adapter"), (model.get("student") or {}, "adapter")
     return any(section.get(key) for section, key in places)
 
 
-def use_checkpoint(config: Config, checkpoint: str, sampling: dict | None = None) -> Path | None:
-    """Make `config` start from `checkpoint`: a `.pth` of a run, or a folder that a run exported.
-
-    A student in diffusers' format takes the place of its first weights. Any other folder is given back, for `load_trained`.
-    `sampling` are options of the pipeline's call that a user has asked for.
-    """
-    path = Path(checkpoint)
-    if not path.exists():
-        raise InputError(f"--checkpoint={checkpoint}: no such file or folder")
-    config.load_from, config.resume = None, False
-    check_parts(config)
-    is_student = issubclass(MODELS.get(config.model.type), Distiller) and not trains_adapters(config.model)
-    if path.is_dir() and is_student:
-        config.model["student"] = dict(config.model.get("student") or {}, checkpoint=str(path))
-    plan = check_model(config.model)
-    if not path.is_dir():
-        config.load_from = str(path)
-        check_checkpoint(config.load_from, plan)
-    elif not is_student:
-        check_trained(plan, path)
-    check_sampling(plan, sampling or {})
-    return path if path.is_dir() and not is_student else None
-
-
-def load_distiller(
-    config: Config, checkpoint: str, sampling: dict | None = None, averaged: bool | None = None
-) -> DiffusionModel:
-    """The model of `config` in eval mode, with what a run trained from `checkpoint`; nothing is written.
-
-    `sampling` are options of the pipeline's call that a user has asked for, over those of the config and of the method.
-    `averaged`: see `read_weights`.
-    """
-    folder = use_checkpoint(config, checkpoint, sampling)
-    distiller = MODELS.build(config.model).to(get_device()).eval()
-    if config.load_from:
-        distiller.load_state_dict(read_weights(config.load_from, averaged))
-    elif folder:
-        load_trained(distiller, folder)
-    distiller.sample_with(**sampling or {})
-    return distiller
-
-
 def read_weights(file: str, averaged: bool | None = None) -> dict[str, Tensor]:
-    """What a run trained, from its checkpoint `file`: the EMA where it kept one, but with `averaged=False` never."""
+    """What a run trained, from its checkpoint `file`: the EMA where it kept one, but with `averaged=False` never.
+
+    Raises InputError where `averaged=True` asks for an EMA that the run did not keep.
+    """
     saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     raw = saved.get("ema_state_dict")  # so EMAHook calls what is not averaged: it swaps the two before a save
     if averaged and raw is None:

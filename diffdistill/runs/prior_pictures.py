@@ -18,8 +18,11 @@ from mmengine.dist import init_dist, is_distributed, is_main_process
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from diffdistill.datasets.class_pictures import ClassPictures
 from diffdistill.errors import InputError
-from diffdistill.registry import DATASETS, MODELS
+from diffdistill.models.base import DiffusionModel, build_model
+from diffdistill.models.plan import Plan
+from diffdistill.registry import DATASETS
 
 OF_PIPELINE = ("type", "teacher", "base", "student", "sampling", "dtype")  # what decides how a model draws before training
 
@@ -37,7 +40,7 @@ def name_class_folder(config: Config) -> None:
     wanted.folder = str(Path(config.work_dir).parent / "class_pictures" / f"{words}_{digest}")
 
 
-def make_class_pictures(config: Config) -> None:
+def make_class_pictures(config: Config, plan: Plan | None) -> None:
     """Generate what the training set of `config` lacks, on the main rank; the others wait for the files."""
     pictures = getattr(DATASETS.build(config.train_dataloader.dataset), "class_pictures", None)
     missing = pictures.missing() if pictures else []
@@ -47,7 +50,7 @@ def make_class_pictures(config: Config) -> None:
         init_dist(config.launcher, **config.get("env_cfg", {}).get("dist_cfg", {}))
     if is_main_process():
         try:
-            generate(config, pictures, missing)
+            generate(build_model(config.model, plan), pictures, missing)
         except torch.OutOfMemoryError as error:
             raise InputError(
                 f"out of memory with train_dataloader.dataset.class_images.batch_size={pictures.batch_size}: lower it;"
@@ -58,9 +61,9 @@ def make_class_pictures(config: Config) -> None:
         time.sleep(1)
 
 
-def generate(config: Config, pictures, missing: list[int]) -> None:
-    """Draw the pictures at the indices `missing` with the untrained model of `config`, on the training device."""
-    model = MODELS.build(config.model).to(get_device()).eval()
+def generate(model: DiffusionModel, pictures: ClassPictures, missing: list[int]) -> None:
+    """Draw the pictures at the indices `missing` with a `model` that is not trained yet, on the training device."""
+    model = model.to(get_device()).eval()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(f"class pictures in {pictures.folder}", total=pictures.count)

@@ -12,7 +12,6 @@ from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
-from diffdistill.config.check import check_model
 from diffdistill.config.stages import exported, plan_stages, run_name, stage_configs, title_of
 from diffdistill.errors import InputError
 from diffdistill.files import write_whole
@@ -27,7 +26,7 @@ def train_stages(config: Config, resume: str | None, train: Callable[[Config, st
     if resume not in (None, "auto"):
         raise InputError(f"--resume={resume}: a run in stages finds its checkpoint by itself; give --resume without a path")
     stages = stage_configs(config)
-    plan_stages(stages, check_model)
+    plan_stages(stages)
     for number, stage in enumerate(stages):
         if resume and exported(stage).exists() and Path(stage.work_dir, "results.json").exists():
             print_log(f"{title_of(stage)}, finished before", "current")

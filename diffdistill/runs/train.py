@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from diffdistill.config.check import check
+from diffdistill.engine.runner import PlannedRunner
 from diffdistill.errors import InputError
+from diffdistill.models.base import build_model
 from diffdistill.runs.prior_pictures import make_class_pictures, name_class_folder
 
 
@@ -43,8 +44,8 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
             find_unused_parameters=config.find_unused_parameters,
         )
     try:
-        make_class_pictures(config)
-        Runner.from_cfg(config).train()
+        make_class_pictures(config, plan)
+        PlannedRunner.around(config, lambda: build_model(config.model, plan)).train()
     except (KeyboardInterrupt, Exception) as error:
         if was_interrupted(error):
             raise KeyboardInterrupt(f"interrupted; {how_to_resume(config.work_dir)}") from None

@@ -22,9 +22,10 @@ from diffdistill.config.read import load_config, short_name
 from diffdistill.config.stages import last_stage
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
+from diffdistill.files import is_hub_name, read_lines
 from diffdistill.models.plan import DTYPES
 from diffdistill.registry import MODELS
-from diffdistill.runs.load import exported_student, load_distiller, use_checkpoint
+from diffdistill.runs.load import Trained, exported_student
 from diffdistill.sampling.grid import picture_grid
 from diffdistill.students.size import count
 
@@ -62,9 +63,7 @@ class Row:
 
 def is_pipeline(source: str) -> bool:
     """Whether `source` is a pipeline's folder, a packaged one, or a hub name; it is a config otherwise."""
-    if source.startswith(PACKAGED) or Path(source).is_dir():
-        return True
-    return source.count("/") == 1 and "=" not in source and not source.endswith(".py")
+    return source.startswith(PACKAGED) or Path(source).is_dir() or is_hub_name(source)
 
 
 def pipeline_sampler(source: str, options: Mapping, dtype: str) -> Sampler:
@@ -94,20 +93,20 @@ def split_source(source: str) -> tuple[str, str | None]:
     return name, checkpoint or None
 
 
-def config_samplers(config: Config, checkpoint: str, options: Mapping, student: str, teacher: str | None) -> list[Sampler]:
-    """The student of `config` under the name `student`; before it its teacher where that has a name, and a loss needs it."""
-    distiller = load_distiller(config, checkpoint, options)
+def config_samplers(trained: Trained, student: str, teacher: str | None) -> list[Sampler]:
+    """What was trained under the name `student`; before it its teacher where that has a name, and a loss needs it."""
+    model = trained.load()
 
     def sampler(name: str, denoiser: nn.Module, of_teacher: bool) -> Sampler:
         def draw(prompt: str, seed: int) -> np.ndarray:
-            return distiller.sample([prompt], [seed], teacher=of_teacher)[0]
+            return model.sample([prompt], [seed], teacher=of_teacher)[0]
 
-        steps = steps_of(distiller.family.pipeline_class, distiller.scheduler(of_teacher)[1])
+        steps = steps_of(model.family.pipeline_class, model.scheduler(of_teacher)[1])
         return Sampler(name, draw, count(denoiser), steps)
 
-    found = [sampler(student, distiller.student, False)]
-    if teacher and distiller.teacher is not None:
-        found.insert(0, sampler(teacher, distiller.teacher, True))
+    found = [sampler(student, model.student, False)]
+    if teacher and model.teacher is not None:
+        found.insert(0, sampler(teacher, model.teacher, True))
     return found
 
 
@@ -129,7 +128,7 @@ def samplers(
     plans = [(source, *read_source(source, options, checkpoint, dict(overrides or {}))) for source in sources]
     taken: set[str] = set()
     teachers: list[Mapping] = []
-    for source, config, weights in plans:
+    for source, config, trained in plans:
         if config is None:
             found = [pipeline_sampler(source, options, dtype)]
         else:
@@ -141,7 +140,7 @@ def samplers(
             )
             teacher = None if known in teachers else f"{stem}_teacher" if teachers else "teacher"
             teachers.append(known)
-            found = config_samplers(config, weights, options, student, teacher)
+            found = config_samplers(trained, student, teacher)
         for sampler in found:
             sampler.name = unused(sampler.name, taken)
             yield sampler
@@ -149,16 +148,17 @@ def samplers(
         gc.collect()  # a module and its hooks refer to each other; the next source wants the memory
 
 
-def read_source(source: str, options: Mapping, checkpoint: str | None, overrides: dict) -> tuple[Config | None, str | None]:
-    """Config and checkpoint of a source, checked before anything is loaded; (None, None) for a pipeline."""
+def read_source(
+    source: str, options: Mapping, checkpoint: str | None, overrides: dict
+) -> tuple[Config | None, Trained | None]:
+    """The config of a source and what its run trained, checked before anything is loaded; (None, None) for a pipeline."""
     if is_pipeline(source):
         Checkpoint(source, "source").read_json("model_index.json")
         return None, None
     name, own = split_source(source)
     config = last_stage(load_config(name, overrides))
     weights = own or checkpoint or exported_student(config)
-    use_checkpoint(config, weights, dict(options))
-    return config, weights
+    return config, Trained(config, weights, options)
 
 
 def checkpoint_name(checkpoint: str | None) -> list[str]:
@@ -208,15 +208,9 @@ def save_samples(rows: Sequence[Row], prompts: Sequence[str], folder: str) -> Pa
 
 def all_prompts(given: Sequence[str], file: str | None, pictures: int = 1) -> list[str]:
     """The prompts given and those of `file`, one a line and empty lines left out, each `pictures` times in a row."""
-    lines: list[str] = []
-    if file:
-        try:
-            lines = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"--prompts-file {file}: cannot be read as text ({error})") from None
-    prompts = [*given, *filter(None, lines)]
+    prompts = [*given, *(read_lines(file, "--prompts-file") if file else [])]
     if not prompts:
-        raise InputError(f"--prompts-file {file}: is empty; write one prompt a line" if file else "give --prompt TEXT ...")
+        raise InputError("give --prompt TEXT ...")
     if pictures < 1:
         raise InputError(f"--pictures {pictures}: give 1 or more")
     return [prompt for prompt in prompts for _ in range(pictures)]

@@ -181,6 +181,15 @@ def find_sources(
     return sources
 
 
+def first_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """The first tensor, by name, in which two state dicts differ in name or shape, in words; "" where they do not."""
+    for name in sorted(found.keys() | expected.keys()):
+        here, there = (tuple(weights[name].shape) if name in weights else "nothing" for weights in (found, expected))
+        if here != there:
+            return f"{name} is {here} and should be {there}"
+    return ""
+
+
 def make_student(teacher: nn.Module, keep: Mapping, fresh: Sequence[str] = ()) -> tuple[nn.Module, LayerMap]:
     """A student with the kept layers of `teacher` and a copy of their weights, in the teacher's dtype and on its device.
 

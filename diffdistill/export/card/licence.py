@@ -8,8 +8,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from diffdistill.errors import InputError
-from diffdistill.export.card.names import on_hub, shown
+from diffdistill.export.card.names import shown
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.files import is_hub_name
 
 KEYS = ("license", "license_name", "license_link")  # as the hub spells them
 
@@ -44,7 +45,7 @@ def find_licence(origin: Checkpoint, role: str, given: str | None) -> Licence:
         if origin.is_folder:
             file = Path(origin.path, link)
             file = file if file.is_file() else None
-        elif on_hub(origin.name):
+        elif is_hub_name(origin.name):
             link = entries["license_link"] = f"https://huggingface.co/{origin.name}/blob/main/{link}"
     named = f"[`{name}`]({link})" if link and ("://" in link or file) else f"`{name}`"
     return Licence(entries, f"{named}, carried over from the model card of the {role}, {shown(origin.name)}.", file)

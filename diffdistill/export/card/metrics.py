@@ -6,16 +6,8 @@ from huggingface_hub import EvalResult
 
 from diffdistill.export.card.names import markdown_table, value_text
 from diffdistill.metrics.protocol import describe_sampling, protocol_of, split
+from diffdistill.metrics.record import Role, role_of
 from diffdistill.report.numbers import SPACE, metric_names, title_of, unit_of
-
-THEIRS = "teacher"
-
-
-def role_of(record: Mapping) -> str:
-    """A test gives no step: it is of a finished model."""
-    if record["model"] == "teacher":
-        return THEIRS
-    return "before" if record.get("step") == 0 else "now"
 
 
 def groups(records: Sequence[Mapping]) -> list[tuple[dict, dict[str, dict[str, float]]]]:
@@ -26,7 +18,7 @@ def groups(records: Sequence[Mapping]) -> list[tuple[dict, dict[str, dict[str, f
         table: dict[str, dict[str, float]] = {}
         for name, record in members:
             table.setdefault(name, {})[role_of(record)] = record[name]
-        table = {name: values for name, values in table.items() if "now" in values}
+        table = {name: values for name, values in table.items() if Role.TRAINED in values}
         if table:
             found.append((protocol, table))
     return found
@@ -36,8 +28,8 @@ def metric_tables(records: Sequence[Mapping], before: str) -> list[dict[str, str
     """`protocol` and `table` of each protocol; `before` is what the model was before its training."""
     tables = []
     for protocol, values in groups(records):
-        titles = {role: title for role, title in ((THEIRS, "teacher"), ("before", before), ("now", "this model"))
-                  if any(role in row for row in values.values())}  # fmt: skip
+        titles = {Role.TEACHER: "teacher", Role.UNTRAINED: before, Role.TRAINED: "this model"}
+        titles = {role: title for role, title in titles.items() if any(role in row for row in values.values())}
         rows = [[title_of(name), *(value(row.get(role), unit_of(name)) for role in titles)] for name, row in values.items()]
         tables.append(dict(protocol=describe(protocol), table=markdown_table(["", *titles.values()], rows)))
     return tables
@@ -79,7 +71,7 @@ def eval_results(records: Sequence[Mapping]) -> list[EvalResult]:
             dataset_name=str(protocol.get("captions", "captions")),
             dataset_config=describe(protocol),
             metric_type=name,
-            metric_value=values["now"],
+            metric_value=values[Role.TRAINED],
             metric_name=title_of(name),
         )
         for protocol, table in groups(records)

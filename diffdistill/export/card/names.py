@@ -4,16 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from diffdistill.families.checkpoint import PACKAGED
-
-
-def on_hub(name: str) -> bool:
-    """Whether `name` is that of a repository on the hub, and no folder or file."""
-    return name.count("/") == 1 and not name.startswith((PACKAGED, ".", "/", "~")) and not Path(name).exists()
+from diffdistill.files import is_hub_name
 
 
 def shown(name: str, kind: str = "") -> str:
     """A link to what is on the hub; `kind` is "datasets/" for data."""
-    if on_hub(name):
+    if is_hub_name(name):
         return f"[{name}](https://huggingface.co/{kind}{name})"
     return f"`{name if name.startswith(PACKAGED) else Path(name).name}`"
 

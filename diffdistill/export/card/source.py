@@ -10,6 +10,8 @@ from mmengine.config import Config
 
 from diffdistill.config.read import drop_scopes, read_config
 from diffdistill.config.stages import last_stage
+from diffdistill.metrics.record import Role, role_of
+from diffdistill.models.saved import step_of
 from diffdistill.report.data import read_json
 
 
@@ -42,12 +44,12 @@ class Source:
         if not self.measured:
             return []
         validation = self.results.get("validation", [])
-        start = [record for record in validation if record["model"] == "teacher" or record["step"] == 0]
-        now = [record for record in validation if record["model"] != "teacher" and record["step"] == self.step]
+        start = [record for record in validation if role_of(record) is not Role.TRAINED]
+        now = [record for record in validation if role_of(record) is not Role.TEACHER and record["step"] == self.step]
         tested = read_json(self.run / "test" / "results.json").get("results", [])
         own = self.checkpoint.resolve()
         tests = [record for record in tested if record["checkpoint"] and Path(record["checkpoint"]).resolve() == own]
-        teachers = [record for record in tested if record["model"] == "teacher"]
+        teachers = [record for record in tested if role_of(record) is Role.TEACHER]
         return [*(start + now if now else []), *(teachers + tests if tests else [])]
 
     def copy_grid(self, folder: Path) -> bool:
@@ -79,6 +81,6 @@ def find_source(config: Config, checkpoint: str, averaged: bool | None = None) -
     if path.is_file():
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         step, has_average = saved["meta"]["iter"], "ema_state_dict" in saved
-    elif path.name.startswith("step") and path.name[4:].isdigit():  # counted from 0
-        step = int(path.name[4:]) + 1
+    elif (last := step_of(path)) is not None:
+        step = last + 1
     return Source(path, config, results, run, step, has_average and averaged is not False)

@@ -11,11 +11,12 @@ import diffdistill
 from diffdistill.config.summary_table import LAYERS, layer_picture
 from diffdistill.export.card.licence import Licence
 from diffdistill.export.card.metrics import eval_results, metric_tables
-from diffdistill.export.card.names import markdown_table, on_hub, shown
+from diffdistill.export.card.names import markdown_table, shown
 from diffdistill.export.card.source import Source
 from diffdistill.export.card.speed import speed_protocol, speed_tables
 from diffdistill.export.card.training import stages_table, training_lines
 from diffdistill.export.card.usage import usage
+from diffdistill.files import is_hub_name
 from diffdistill.models.base import DiffusionModel
 from diffdistill.report.numbers import percent
 from diffdistill.report.record import network
@@ -50,7 +51,7 @@ class Card:
 def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
     """Write `README.md`, and the sample grid and the licence's file where there are any, into `folder`."""
     source, figures = card.source, network(model)
-    is_student = model.noun == "student"
+    is_student = model.distills
     grid = source.copy_grid(folder)
     card.licence.copy_file(folder)
     before = "before the last stage" if source.results.get("stages") else "before training"
@@ -85,13 +86,13 @@ def front_matter(model: DiffusionModel, card: Card, figures: Mapping) -> ModelCa
     """The YAML on top, as the hub reads it; names that are on no hub are left out."""
     source, origin = card.source, model.family.checkpoint.name
     data = str(source.config.train_dataloader.dataset.get("source", ""))
-    kind = "distillation" if model.noun == "student" else "fine-tuning"
+    kind = "distillation" if model.distills else "fine-tuning"
     tags = ["text-to-image", PIPELINES.get(figures["family"]), kind, "lora" if card.adapter_files else None, "diffdistill"]
     results = eval_results(source.records)
     return ModelCardData(
         **card.licence.entries,
-        base_model=origin if on_hub(origin) else None,
-        datasets=[data] if on_hub(data) else None,
+        base_model=origin if is_hub_name(origin) else None,
+        datasets=[data] if is_hub_name(data) else None,
         library_name="diffusers",
         pipeline_tag="text-to-image",
         tags=[tag for tag in tags if tag],
@@ -103,7 +104,7 @@ def what(model: DiffusionModel, figures: Mapping, card: Card) -> str:
     """Student of which teacher, and how large; or made of which base."""
     origin, student, teacher = shown(model.family.checkpoint.name), figures["student"], figures["teacher"]
     trained = card.source.results.get("trained", {}).get("parameters")
-    if model.noun != "student":
+    if not model.distills:
         made = "An adapter for" if card.adapter_files else "A fine-tuned version of"
         size = f": {trained:,} parameters of {', '.join(model.trained)} were trained" if trained else ""
         text = f"{made} {origin}{size}."
@@ -117,7 +118,7 @@ def what(model: DiffusionModel, figures: Mapping, card: Card) -> str:
                 f"Its denoiser has {percent(ours, theirs)} of the teacher's parameters ({ours:,} of {theirs:,}) and needs"
                 f" {percent(student['gmacs'], teacher['gmacs'])} of its operations a call."
             )
-        if steps := model.method.sampling.get("num_inference_steps"):
+        if steps := model.student_sampling.get("num_inference_steps"):
             text += f" It is made to be sampled in {steps} step{'s' if steps > 1 else ''}."
         vae = f"The VAE is that of {shown(model.family.vae.name)}; t" if model.family.vae else "The VAE, t"
         text += f" {vae}ext encoders and tokenizers are the teacher's."
@@ -129,8 +130,8 @@ def what(model: DiffusionModel, figures: Mapping, card: Card) -> str:
 def usage_note(model: DiffusionModel, card: Card) -> str:
     """Why these numbers, and what else can be chosen."""
     note = f"Steps and guidance scale are those of its {'validation' if card.source.records else 'config'}."
-    if "guidance_scale" in model.method.sampling:
-        if model.method.sampling["guidance_scale"] > 1:
+    if "guidance_scale" in model.student_sampling:
+        if model.student_sampling["guidance_scale"] > 1:
             note += " The scale is an input of the U-Net: any value of the trained range costs one call a step."
         else:
             note += " Guidance is folded into the weights: leave the scale at 1, so that a step is one call."

@@ -1,11 +1,11 @@
 """What a step may do to the conditioning of the denoiser before student and teacher see it."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from diffdistill.errors import InputError
+from diffdistill.files import read_lines
+from diffdistill.methods.base import TrainedModel
 from diffdistill.registry import MODELS
 
 
@@ -53,44 +53,26 @@ class RandomConditioning:
         if not 0 <= dropout <= 1:
             raise InputError(f"RandomConditioning: dropout={dropout} is not a probability; use a number from 0 to 1")
         self.rate, self.dropout = rate, dropout
-        self.captions = captions and read_captions(captions)
+        self.captions = captions and read_lines(captions, "model.method.conditioning.captions")
+        self.smallest_batch = 1 if captions else 2  # the others of the batch stand in for a set of captions
 
     def probability(self, timesteps: Tensor, length: int) -> Tensor:
         """p(t) of integer `timesteps` (B,) of a schedule with `length` timesteps."""
         return torch.exp(-self.rate * (1 - timesteps.float() / length))
 
-    def __call__(self, distiller, condition: dict, timesteps: Tensor) -> dict:
+    def __call__(self, model: TrainedModel, condition: dict, timesteps: Tensor) -> dict:
         """The conditioning to use instead of `condition`."""
-        chance = self.probability(timesteps, len(distiller.noise_schedule))
+        chance = self.probability(timesteps, len(model.noise_schedule))
         swapped = torch.rand_like(chance) < chance
-        others = self.others(distiller, condition, len(timesteps))
-        return swap_captions(condition, others, swapped, distiller.family.of_picture)
+        others = self.others(model, condition, len(timesteps))
+        return swap_captions(condition, others, swapped, model.of_picture)
 
-    def others(self, distiller, condition: dict, count: int) -> dict:
+    def others(self, model: TrainedModel, condition: dict, count: int) -> dict:
         """The conditioning of a random other caption in each of `count` rows."""
         if self.captions:
             drawn = [self.captions[i] for i in torch.randint(len(self.captions), (count,))]
             kept = torch.rand(count) >= self.dropout
             drawn = [caption if keep else "" for caption, keep in zip(drawn, kept, strict=True)]
-            return distiller.family.replace_captions(distiller.frozen.pipeline, condition, drawn)
-        if count < 2:
-            raise InputError(
-                "model.method.conditioning: a batch of 1 has no other caption; set train_dataloader.batch_size to 2 or more,"
-                " or model.method.conditioning.captions to a text file with one caption a line"
-            )
+            return model.replace_captions(condition, drawn)
         rows = torch.arange(count)
         return permuted(condition, (rows + torch.randint(1, count, (count,))) % count)
-
-
-def read_captions(path: str) -> list[str]:
-    """The lines of a text file that are not blank."""
-    try:
-        captions = [line.strip() for line in Path(path).expanduser().read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"model.method.conditioning.captions={path} cannot be read ({type(error).__name__});"
-            " give a UTF-8 text file with one caption a line"
-        ) from None
-    if not any(captions):
-        raise InputError(f"model.method.conditioning.captions={path} is empty; give a text file with one caption a line")
-    return [caption for caption in captions if caption]

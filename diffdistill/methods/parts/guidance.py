@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffdistill.errors import InputError
+from diffdistill.methods.base import Features, PlannedModel, TrainedModel
 
 
 class Guidance:
@@ -30,59 +31,57 @@ class Guidance:
         """The scale to validate with: the middle of the range."""
         return (self.low + self.high) / 2
 
+    @property
+    def to_sample_with(self) -> float:
+        """The scale for a student that was told a range; 1, which is no guidance, where a single one is folded into it."""
+        return self.usual if self.is_range else 1.0
+
     def draw(self, like: Tensor) -> Tensor:
         """Scales (B,) for a batch of latents `like`, uniform in the range."""
         return self.low + (self.high - self.low) * torch.rand(len(like), device=like.device)
 
-    def check(self, plan) -> None:
+    def check(self, plan: PlannedModel) -> None:
         """Raise InputError unless the student is told what it has to be told, and nothing else."""
-        embeds = plan.config.get("time_cond_proj_dim")
-        if embeds and not self.is_range:
+        if plan.embeds_guidance and not self.is_range:
             raise InputError(
                 f"model.method.guidance_scale={self.low}: the student embeds the scale, and would be sampled with others;"
                 " give the range [low, high] that it will know, or leave out model.student.guidance_embedding"
             )
-        if self.is_range and not embeds:
+        if self.is_range and not plan.embeds_guidance:
             raise InputError(
                 f"model.method.guidance_scale=[{self.low}, {self.high}]: a student of a range must be told the scale; set"
                 " model.student.guidance_embedding=256, or give a single scale"
             )
 
 
-def told(distiller, denoiser, condition: dict, scales: Tensor) -> dict:
-    """The conditioning, with the guidance scales (B,) in it if the denoiser has an embedding of them."""
-    width = denoiser.config.time_cond_proj_dim
-    if width is None:
-        return condition
-    # The pipeline's own embedding, so that the student is told in training what sampling will tell it.
-    embedding = distiller.frozen.pipeline.get_guidance_scale_embedding(scales.float().cpu() - 1, embedding_dim=width)
-    return dict(condition, timestep_cond=embedding.to(scales.device, distiller.dtype))
-
-
-def without_captions(distiller, condition: dict, scales: Tensor | None) -> dict | None:
+def without_captions(model: TrainedModel, condition: dict, scales: Tensor | None) -> dict | None:
     """The conditioning of the same pictures with empty captions; None where guidance by `scales` (B,) needs none."""
-    if scales is None or distiller.teacher.config.time_cond_proj_dim is not None:
+    if scales is None or model.teacher_embeds_guidance:
         return None
-    return distiller.family.replace_captions(distiller.frozen.pipeline, condition, [""] * len(scales))
+    return model.replace_captions(condition, [""] * len(scales))
 
 
 def guided_sample(
-    distiller, noisy: Tensor, timesteps: Tensor, condition: dict, scales: Tensor | None, empty: dict | None = None
-) -> tuple[Tensor, dict[str, Tensor]]:
+    model: TrainedModel,
+    noisy: Tensor,
+    timesteps: Tensor,
+    condition: dict,
+    scales: Tensor | None,
+    empty: dict | None = None,
+) -> tuple[Tensor, Features]:
     """The teacher's x_0 under guidance, fp32, shape of the latents, and its features without it.
 
     x = x_u + scale (x_c - x_u) (Ho & Salimans, 2022, eq. 6). A teacher that embeds the scale is told it, and asked once.
     `scales` None asks for the conditional x_0 alone. `empty` is what `without_captions` gave, for callers that ask often.
     """
-    schedule, teacher = distiller.teacher_schedule, distiller.teacher
-    embeds = teacher.config.time_cond_proj_dim is not None
+    schedule, embeds = model.teacher_schedule, model.teacher_embeds_guidance
     if embeds and scales is not None:
-        condition = told(distiller, teacher, condition, scales)
-    prediction, features = distiller.predict_teacher(noisy, timesteps, condition)
+        condition = model.tell_guidance(condition, scales, teacher=True)
+    prediction, features = model.predict_teacher(noisy, timesteps, condition)
     prediction = promoted(prediction)
     if scales is not None and not embeds:
-        empty = empty or without_captions(distiller, condition, scales)
-        unconditional = promoted(distiller.predict_teacher(noisy, timesteps, empty)[0])
+        empty = empty or without_captions(model, condition, scales)
+        unconditional = promoted(model.predict_teacher(noisy, timesteps, empty)[0])
         prediction = unconditional + scales.to(prediction).view(-1, 1, 1, 1) * (prediction - unconditional)
     return schedule.to_sample(prediction, noisy, timesteps), features
 

@@ -1,0 +1,31 @@
+"""Records of figures: what a validation or a test has found of one model.
+
+A record is a dict, as JSON holds it: `model` (what it is called: "teacher", "student", "fine-tuned", or the label of a
+checkpoint), `step` (of a training; a test has none), `checkpoint` (of a test), `protocol`, and figures under their names.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+
+LABELS = ("model", "step", "checkpoint", "protocol")  # what a record holds beside figures
+TEACHER, STUDENT, FINE_TUNED = "teacher", "student", "fine-tuned"  # what models are called
+
+
+class Role(str, Enum):
+    """Whose figures a record holds."""
+
+    TEACHER = TEACHER
+    UNTRAINED = "untrained"  # the student, or the base of a fine-tuning, before the first step
+    TRAINED = STUDENT
+
+
+def role_of(record: Mapping) -> Role:
+    """Whose figures `record` holds. A record without a step is of a test, so of a finished model."""
+    if record["model"] == TEACHER:
+        return Role.TEACHER
+    return Role.UNTRAINED if record.get("step") == 0 else Role.TRAINED
+
+
+def figures_of(record: Mapping) -> dict[str, float]:
+    """The figures of a record, by name."""
+    return {name: value for name, value in record.items() if name not in LABELS}
