@@ -8,7 +8,7 @@ import pytest
 import runs
 from PIL import Image
 
-from diffdistill.metrics.protocol import figures_of
+from diffdistill.metrics.record import figures_of
 
 WITHOUT_VALIDATION = dict(val_cfg=None, val_dataloader=None, val_evaluator=None)
 

@@ -64,7 +64,7 @@ def test_what_is_wrong_is_said_in_one_line(options, parts, tmp_path):
 
 def test_nothing_but_captions_is_accepted(tmp_path):
     (tmp_path / "empty.txt").write_text("\n \n")
-    with pytest.raises(InputError, match="no captions"):
+    with pytest.raises(InputError, match="is empty"):
         CaptionList(tmp_path / "empty.txt")
     (tmp_path / "numbers.jsonl").write_text('{"text": 3}\n')
     with pytest.raises(InputError, match="row 0 has 3 as its 'text'"):

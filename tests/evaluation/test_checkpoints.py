@@ -8,7 +8,8 @@ import runs
 from diffdistill.errors import InputError
 from diffdistill.evaluation.checkpoints import read_labels
 from diffdistill.evaluation.seeds import accuracy_table
-from diffdistill.metrics.protocol import check_same, figures_of, protocol_of, sampling_settings, split
+from diffdistill.metrics.protocol import check_same, protocol_of, sampling_settings, split
+from diffdistill.metrics.record import figures_of
 from diffdistill.models.distiller import Distiller
 
 SHARED = dict(

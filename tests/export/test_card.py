@@ -13,7 +13,7 @@ from diffdistill.export.card.licence import find_licence
 from diffdistill.export.card.metrics import eval_results, metric_tables
 from diffdistill.export.card.speed import read_speed, speed_tables
 from diffdistill.families.checkpoint import Checkpoint
-from diffdistill.metrics.protocol import figures_of
+from diffdistill.metrics.record import figures_of
 
 
 def export(teacher, out, *args) -> runs.Ended:

@@ -9,7 +9,7 @@ import torch
 
 from diffdistill.config.check import check_model
 from diffdistill.config.read import load_config
-from diffdistill.runs.load import load_distiller, read_weights
+from diffdistill.runs.load import Trained, read_weights
 
 
 def export(teacher, *args) -> runs.Ended:
@@ -91,7 +91,7 @@ def test_the_pipeline_gives_the_pictures_of_the_validation(shapes_run, tiny_sdxl
     captions, seeds = ["a red circle", "a small blue cross"], [0, 7]
     config.model.losses = {}
     assert check_model(config.model) is not None
-    distiller = load_distiller(config, str(shapes_run.work_dir / "iter_6.pth"))
+    distiller = Trained(config, str(shapes_run.work_dir / "iter_6.pth")).load()
     ours, theirs = distiller.sample_latents(captions, seeds), draw(captions, seeds, output_type="latent")
     torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5)
 

@@ -1,7 +1,5 @@
 """A teacher in closed form, in float64, as methods see it: what it says depends on the latents, the time and the caption."""
 
-from types import SimpleNamespace
-
 import diffusers
 import torch
 
@@ -12,16 +10,24 @@ SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num
 
 
 class ClosedForm:
-    """Stands where a distiller does. The conditioning is one number a sample; that of an empty caption is 0."""
+    """All that a method may ask of a model (`methods.base.TrainedModel`).
+
+    The conditioning is one number a sample; that of an empty caption is 0.
+    """
+
+    of_picture = ()
+    teacher_embeds_guidance = False
 
     def __init__(self, teacher_type="epsilon", student_type="epsilon"):
         scheduler = diffusers.DDPMScheduler(**SD)
         self.teacher_schedule = NoiseSchedule(scheduler.alphas_cumprod, teacher_type)
         self.noise_schedule = self.teacher_schedule.predicting(student_type)
-        denoiser = SimpleNamespace(config=SimpleNamespace(time_cond_proj_dim=None))
-        self.teacher = self.student = denoiser
-        self.frozen = SimpleNamespace(pipeline=None)
-        self.family = SimpleNamespace(replace_captions=lambda pipeline, condition, captions: dict(caption=torch.zeros(1)))
+
+    def replace_captions(self, condition, captions):
+        return dict(caption=torch.zeros(1))
+
+    def tell_guidance(self, condition, scales, teacher=False):
+        return condition
 
     def predict_teacher(self, noisy, timesteps, condition):
         wave = torch.sin(timesteps.double() / 100).view(-1, 1, 1, 1)

@@ -48,18 +48,12 @@ def test_scalings_are_those_of_the_scheduler():
 class WithAverage(ClosedForm):
     """Whose student and average each say something of their own, which depends on the latents and the time."""
 
-    def __init__(self, *types):
-        super().__init__(*types)
-        config = SimpleNamespace(time_cond_proj_dim=None)
-        self.student = SimpleNamespace(config=config, factor=0.5)
-        self.average = SimpleNamespace(config=config, factor=-0.2)
-
-    def predict(self, denoiser, noisy, timesteps, condition):
-        return denoiser.factor * noisy * torch.cos(timesteps.double() / 50).view(-1, 1, 1, 1)
+    def predict_student(self, noisy, timesteps, condition, averaged=False):
+        return (-0.2 if averaged else 0.5) * noisy * torch.cos(timesteps.double() / 50).view(-1, 1, 1, 1)
 
     def take_step(self, noisy, timesteps, condition, target, teacher_prediction=None, teacher_features=None):
         step = super().take_step(noisy, timesteps, condition, target)
-        step.prediction = self.predict(self.student, noisy, timesteps, condition)
+        step.prediction = self.predict_student(noisy, timesteps, condition)
         return step
 
 
@@ -86,20 +80,19 @@ def test_target_is_the_target_network_after_one_guided_ddim_step(types, target):
     rows = zip(guided, step.timesteps.tolist(), step.noisy, strict=True)
     nearer = torch.stack([solver.step(each, time, noisy).prev_sample for each, time, noisy in rows])
     later = (step.timesteps - 20).clamp(min=0)
-    network = distiller.average if target == "average" else distiller.student
     alpha = solver.alphas_cumprod[later].sqrt().view(-1, 1, 1, 1)
     sigma = (1 - alpha**2).sqrt()
 
     def x0(prediction, noisy, alpha, sigma):
         return (noisy - sigma * prediction) / alpha if types[1] == "epsilon" else alpha * noisy - sigma * prediction
 
-    theirs = x0(distiller.predict(network, nearer, later, {}), nearer, alpha, sigma)
+    theirs = x0(distiller.predict_student(nearer, later, {}, averaged=target == "average"), nearer, alpha, sigma)
     scaled = 10.0 * later.double().view(-1, 1, 1, 1)
     expected = 0.25 / (scaled**2 + 0.25) * nearer + scaled / (scaled**2 + 0.25).sqrt() * theirs
     torch.testing.assert_close(step.target, expected, rtol=1e-9, atol=1e-11)
 
     alpha = solver.alphas_cumprod[step.timesteps].sqrt().view(-1, 1, 1, 1)
-    ours = x0(distiller.predict(distiller.student, step.noisy, step.timesteps, {}), step.noisy, alpha, (1 - alpha**2).sqrt())
+    ours = x0(distiller.predict_student(step.noisy, step.timesteps, {}), step.noisy, alpha, (1 - alpha**2).sqrt())
     skip, out = boundary(step.timesteps)
     torch.testing.assert_close(step.prediction, skip * step.noisy + out * ours, rtol=1e-4, atol=1e-4)  # in fp32
 
@@ -107,7 +100,7 @@ def test_target_is_the_target_network_after_one_guided_ddim_step(types, target):
 def test_the_grid_is_the_schedulers():
     """So that training and sampling mean the same times by one step."""
     method = LatentConsistency(7.5, grid=25)
-    changes = dict(method.sampling["scheduler"])
+    changes = dict(method.sampling(SimpleNamespace(embeds_guidance=False))["scheduler"])
     scheduler = getattr(diffusers, changes.pop("type"))(**SD, **changes)
     scheduler.set_timesteps(25)
     torch.manual_seed(0)
@@ -242,8 +235,8 @@ def test_bad_numbers(method, message, tiny_sdxl):
 def test_an_adapter_learns_all_scales_without_being_told(tiny_sdxl):
     method = dict(type="LatentConsistency", guidance_scale=[1, 8], target="student")
     plan = check_model(dict(type="Distiller", **options(tiny_sdxl, method=method, student={})))
-    assert plan.method.sampling["guidance_scale"] == 1.0
-    assert check_model(dict(type="Distiller", **options(tiny_sdxl))).method.sampling["guidance_scale"] == 4.5
+    assert plan.student_sampling["guidance_scale"] == 1.0
+    assert check_model(dict(type="Distiller", **options(tiny_sdxl))).student_sampling["guidance_scale"] == 4.5
 
 
 def test_the_sampler_of_a_teacher_that_clips_pixels_does_not_clip_latents(tmp_path, tiny_sd_v):

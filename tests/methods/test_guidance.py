@@ -7,7 +7,7 @@ from closed_form import ClosedForm
 
 from diffdistill.config.check import check_model
 from diffdistill.errors import InputError
-from diffdistill.methods.parts.guidance import guided_sample, told
+from diffdistill.methods.parts.guidance import guided_sample
 from diffdistill.models.distiller import Distiller
 
 SCALES = torch.tensor([1.0, 3.0, 7.5], dtype=torch.double)
@@ -96,11 +96,11 @@ def test_a_student_is_told_in_training_what_the_pipeline_tells_it(family, tiny_s
     distiller.sample_with(scheduler="DDIMScheduler", num_inference_steps=2, guidance_scale=6.3)
     seen = calls(distiller.student, lambda: distiller.sample(["a dog", "a red circle"], [0, 1]))
     assert len(seen) == 2, "one evaluation a step"
-    ours = told(distiller, distiller.student, {}, torch.tensor([6.3, 6.3]))["timestep_cond"]
+    ours = distiller.tell_guidance({}, torch.tensor([6.3, 6.3]))["timestep_cond"]
     assert ours.shape == (2, 16)
     for call in seen:
         torch.testing.assert_close(call["timestep_cond"], ours, rtol=0, atol=1e-6)
-    assert told(distiller, distiller.teacher, dict(a=1), torch.ones(2)) == dict(a=1)
+    assert distiller.tell_guidance(dict(a=1), torch.ones(2), teacher=True) == dict(a=1)
 
 
 def test_the_unconditional_branch_is_the_pipelines(distiller, batch):
@@ -138,7 +138,7 @@ def test_a_student_with_an_embedding_starts_as_its_teacher(distiller, batch):
     with torch.no_grad():
         expected = distiller.teacher(latents, times, **condition).sample
         for scale in (1.0, 7.5):
-            heard = told(distiller, distiller.student, condition, torch.full((2,), scale))
+            heard = distiller.tell_guidance(condition, torch.full((2,), scale))
             torch.testing.assert_close(distiller.student.eval()(latents, times, **heard).sample, expected, rtol=0, atol=0)
 
 
@@ -159,7 +159,7 @@ def test_the_target_is_what_the_teacher_says_under_guidance(distiller, batch):
     timesteps = torch.randint(1000, (2,))
     noisy = distiller.noise_schedule.add_noise(latents, torch.randn_like(latents), timesteps)
     scales = (1 + 7 * torch.rand(2)).view(-1, 1, 1, 1)
-    empty = distiller.family.replace_captions(distiller.frozen.pipeline, condition, ["", ""])
+    empty = distiller.replace_captions(condition, ["", ""])
     with torch.no_grad():
         said, nothing = (distiller.teacher(noisy, timesteps, **each).sample for each in (condition, empty))
     torch.testing.assert_close(step.target, nothing + scales * (said - nothing), rtol=1e-3, atol=1e-4)

@@ -61,8 +61,8 @@ def test_training_draws_every_grid_time_and_no_other():
 
 def test_empty_captions_are_encoded_once_a_step(monkeypatch):
     distiller, calls = ClosedForm(), []
-    encode = distiller.family.replace_captions
-    monkeypatch.setattr(distiller.family, "replace_captions", lambda *args: calls.append(args) or encode(*args))
+    encode = distiller.replace_captions
+    monkeypatch.setattr(distiller, "replace_captions", lambda *args: calls.append(args) or encode(*args))
     latents = torch.randn(3, 4, 2, 2)
     ProgressiveDistillation(4, substeps=5, guidance_scale=3.0)(distiller, latents, dict(caption=CAPTIONS))
     assert len(calls) == 1

@@ -99,7 +99,7 @@ def test_only_the_first_pictures_are_taken_and_the_teacher_is_sampled_once(tiny_
 
 def test_the_teacher_agrees_with_itself(tiny_sd):
     model = distiller("StableDiffusion", tiny_sd, student=dict(keep=KEEP))
-    model.predict_with = "teacher"
+    model.draws_teacher = True
     assert measured(TeacherAgreement([500]), model)["latent_mse"] == 0
 
 

@@ -329,9 +329,9 @@ def test_prediction_adds_a_picture_to_every_record(distiller):
     assert [(row["caption"], row["seed"], row["index"]) for row in records] == [("a dog", 1, 10), ("a red circle", 2, 20)]
     student = np.stack([row["image"] for row in records])
     assert np.array_equal(student, distiller.sample(batch["caption"], batch["seed"]))
-    distiller.predict_with = "teacher"
+    distiller.draws_teacher = True
     teacher = distiller(**batch, mode="predict")
-    distiller.predict_with = "student"
+    distiller.draws_teacher = False
     assert not np.array_equal(student[0], teacher[0]["image"])
 
 
@@ -361,7 +361,7 @@ def test_a_students_own_checkpoint_is_loaded(tiny_sdxl, plain, tmp_path, of):
 
 
 def plan(folder, **student):
-    return StudentPlan(dict(type="StableDiffusionXL", checkpoint=str(folder)), student, None, TASK)
+    return StudentPlan(dict(type="StableDiffusionXL", checkpoint=str(folder)), TASK, student)
 
 
 @pytest.mark.parametrize(

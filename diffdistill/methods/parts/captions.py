@@ -74,5 +74,10 @@ class RandomConditioning:
             kept = torch.rand(count) >= self.dropout
             drawn = [caption if keep else "" for caption, keep in zip(drawn, kept, strict=True)]
             return model.replace_captions(condition, drawn)
+        if count < 2:  # the check of a config knows the usual batch, not the last one of an epoch
+            raise InputError(
+                "model.method.conditioning: a batch of 1 has no other caption; set train_dataloader.drop_last=True, or"
+                " model.method.conditioning.captions to a text file with one caption a line"
+            )
         rows = torch.arange(count)
         return permuted(condition, (rows + torch.randint(1, count, (count,))) % count)

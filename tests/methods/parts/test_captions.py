@@ -133,7 +133,7 @@ def test_the_same_seed_swaps_the_same_captions(sdxl):
 
 def test_a_batch_of_one_has_no_other_caption(sdxl):
     _, condition = sdxl.encode({name: value[:1] for name, value in batch().items()})
-    with pytest.raises(InputError, match=r"model\.method\.conditioning.*batch_size to 2 or more"):
+    with pytest.raises(InputError, match=r"model\.method\.conditioning: a batch of 1 has no other caption"):
         sdxl.method.conditioning(sdxl, condition, torch.zeros(1, dtype=torch.long))
 
 

@@ -24,7 +24,7 @@ class Bare:
 
     noise_schedule = SCHEDULE
 
-    def run(self, noisy, timesteps, condition, target):
+    def take_compared_step(self, noisy, timesteps, condition, target):
         return noisy, timesteps, target
 
 
