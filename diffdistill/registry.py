@@ -50,12 +50,17 @@ def check_part(part, where: str) -> None:
 
 
 def build_part(parts: Registry, part: Mapping, where: str):
-    """Build the part at the place `where` of a config. What its constructor finds wrong is an InputError that names it."""
+    """Build the part at the place `where` of a config. What its constructor finds wrong is an InputError that names it.
+
+    A part that holds another one knows its key alone, and says ".weighting": whoever builds the outer part completes it.
+    """
     check_part(part, where)
     try:
         return parts.build(dict(part))
-    except InputError:
-        raise
+    except InputError as error:
+        if not str(error).startswith("."):
+            raise
+        raise InputError(f"{where}{error}") from error
     except (TypeError, ValueError, KeyError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{where} ({part['type']}): {reason or type(error).__name__}") from error

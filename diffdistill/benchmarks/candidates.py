@@ -19,7 +19,6 @@ from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
 from diffdistill.families.base import freeze
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
-from diffdistill.files import is_hub_name
 from diffdistill.models.plan import Plan
 from diffdistill.students.denoisers import RULES, rules_of
 
@@ -60,7 +59,7 @@ class Loader:
         checkpoint_like = source.startswith(PACKAGED) or Path(source).expanduser().is_dir()
         if checkpoint_like and self.is_denoiser(source):
             return self.load_denoiser(source)
-        if checkpoint_like or (is_hub_name(source.removesuffix(TEACHER))):
+        if checkpoint_like or ("/" in source and not source.removesuffix(TEACHER).endswith(".py")):
             return self.load_pipeline(source)
         return self.load_config(source)
 

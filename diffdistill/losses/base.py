@@ -38,8 +38,8 @@ class PredictionLoss(Loss):
 
     def __init__(self, weight: float = 1.0, weighting: dict | None = None, distance: dict | None = None):
         super().__init__(weight)
-        self.weighting = weighting and build_part(MODELS, weighting, "model.losses.<name>.weighting")
-        self.distance = distance and build_part(MODELS, distance, "model.losses.<name>.distance")
+        self.weighting = weighting and build_part(MODELS, weighting, ".weighting")
+        self.distance = distance and build_part(MODELS, distance, ".distance")
 
     def compare(self, step: Step, target: Tensor, sample_weights: Tensor | None = None) -> Tensor:
         """The mean over the batch of weight times distance; sample weights of 1 change nothing."""

@@ -24,7 +24,7 @@ class DenoisingKD(Method):
         noise: dict | None = None,
         input_perturbation: float = 0.0,
     ):
-        self.conditioning = conditioning and build_part(MODELS, conditioning, "model.method.conditioning")
+        self.conditioning = conditioning and build_part(MODELS, conditioning, ".conditioning")
         self.noising = Noising(timesteps, noise, input_perturbation)
         self.smallest_batch = self.conditioning.smallest_batch if self.conditioning else 1
 

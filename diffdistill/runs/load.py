@@ -34,11 +34,12 @@ class Trained:
         check_parts(config)
         self.model = model = copy.deepcopy(config.model)
         # A whole student takes the place of its first weights; anything else is put into a model that is built first.
-        self.is_student = self.path.is_dir() and MODELS.get(model.type).distills and not trains_adapters(model)
+        self.is_folder = self.path.is_dir()
+        self.is_student = self.is_folder and MODELS.get(model.type).distills and not trains_adapters(model)
         if self.is_student:
             model["student"] = dict(model.get("student") or {}, checkpoint=str(self.path))
         self.plan = check_model(model)
-        if self.path.is_file():
+        if not self.is_folder:
             check_checkpoint(str(self.path), self.plan)
         elif not self.is_student:
             check_trained(self.plan, self.path)
@@ -47,7 +48,7 @@ class Trained:
     def load(self, averaged: bool | None = None) -> DiffusionModel:
         """The model in eval mode, on the training device; `averaged`: see `read_weights`."""
         model = build_model(self.model, self.plan).to(get_device()).eval()
-        if self.path.is_file():
+        if not self.is_folder:
             model.load_state_dict(read_weights(str(self.path), averaged))
         elif not self.is_student:
             load_trained(model, self.path)

@@ -22,7 +22,7 @@ from diffdistill.config.read import load_config, short_name
 from diffdistill.config.stages import last_stage
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
-from diffdistill.files import is_hub_name, read_lines
+from diffdistill.files import read_lines
 from diffdistill.models.plan import DTYPES
 from diffdistill.registry import MODELS
 from diffdistill.runs.load import Trained, exported_student
@@ -63,7 +63,9 @@ class Row:
 
 def is_pipeline(source: str) -> bool:
     """Whether `source` is a pipeline's folder, a packaged one, or a hub name; it is a config otherwise."""
-    return source.startswith(PACKAGED) or Path(source).is_dir() or is_hub_name(source)
+    if source.startswith(PACKAGED) or Path(source).is_dir():
+        return True
+    return "/" in source and "=" not in source and not source.endswith(".py")
 
 
 def pipeline_sampler(source: str, options: Mapping, dtype: str) -> Sampler:

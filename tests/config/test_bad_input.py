@@ -9,6 +9,11 @@ import pytest
 import runs
 import torch
 
+from diffdistill.command import one_line, parse_options
+from diffdistill.config.check import check
+from diffdistill.config.read import load_config
+from diffdistill.errors import InputError
+
 
 def assert_one_line(ended: runs.Ended, *parts: str):
     """Exit status 2, and nothing on stderr but `error: ...` with all of `parts`."""
@@ -35,90 +40,108 @@ def train(tiny_sdxl, captioned_folder, tmp_path):
     return attempt
 
 
-@pytest.mark.parametrize(
-    ("changes", "parts"),
-    [
-        # keys
-        (dict(model__teachr__checkpoint="x"), ["model.teachr", "nearest: teacher"]),
-        (dict(model__student__kep="x"), ["model.student.kep", "nearest: keep"]),
-        (dict(model__feature_pairs__lvl="x"), ["model.feature_pairs.lvl", "level"]),
-        (dict(model__losses__task__wieght=2), ["model.losses.task.wieght", "nearest: weight"]),
-        (dict(model__losses__task__weighting__gama=2), ["model.losses.task.weighting", "type"]),
-        (
-            dict(model__losses__task__distance__type="PseudoHuber", model__losses__task__distance__d=2),
-            ["model.losses.task.distance.d", "nearest: c"],
-        ),
-        (
-            dict(model__method__noise__type="OffsetNoise", model__method__noise__ofset=2),
-            ["model.method.noise.ofset", "nearest: offset"],
-        ),
-        (dict(train_dataloder__batch_size=2), ["train_dataloder", "nearest: train_dataloader"]),
-        (dict(train_dataloader__batchsize=2), ["train_dataloader.batchsize", "nearest: batch_size"]),
-        (dict(train_dataloader__dataset__pipeline__0__sise=2), ["train_dataloader.dataset.pipeline.0.sise", "size"]),
-        (dict(train_dataloader__dataset__pipeline__9__size=2), ["--cfg-options", "Index 9"]),
-        (dict(train_cfg__max_iter=2), ["train_cfg.max_iter", "max_iters"]),
-        (dict(optim_wrapper__optimizer__lrr=2), ["optim_wrapper.optimizer.lrr", "nearest: lr"]),
-        (dict(optim_wrapper__clip_gard="x"), ["optim_wrapper.clip_gard", "clip_grad"]),
-        (dict(randomness__sed=2), ["randomness.sed", "nearest: seed"]),
-        (dict(default_hooks__samples__promts="x"), ["default_hooks.samples.promts", "nearest: prompts"]),
-        (dict(default_hooks__ema__type="EMAHook", default_hooks__ema__momentm=2), ["default_hooks.ema.momentm", "momentum"]),
-        (dict(model__sampling__num_inferense_steps=2), ["model.sampling.num_inferense_steps", "num_inference_steps"]),
-        # types
-        (dict(model__type="Distill"), ["model.type='Distill'", "nearest: Distiller"]),
-        (dict(model__teacher__type="StableDiffusionX"), ["model.teacher.type='StableDiffusionX'", "StableDiffusionXL"]),
-        (dict(model__method__type="Denoise"), ["model.method.type='Denoise'", "DenoisingKD"]),
-        (dict(model__losses__task__type="TaskLos"), ["model.losses.task.type='TaskLos'", "TaskLoss"]),
-        (dict(model__losses__task=2), ["model.losses.task=2", "type"]),
-        (dict(model__losses__output__weighting__type="MinSRN"), ["model.losses.output.weighting.type='MinSRN'", "MinSNR"]),
-        (dict(model__method__timesteps__type="Cubic"), ["model.method.timesteps.type='Cubic'", "CubicTimesteps"]),
-        (
-            dict(train_dataloader__dataset__type="CaptionedImage"),
-            ["train_dataloader.dataset.type='CaptionedImage'", "CaptionedImages"],
-        ),
-        (dict(train_dataloader__dataset__pipeline__0__type="Resize"), ["pipeline.0.type='Resize'", "ResizeCrop"]),
-        (dict(train_dataloader__sampler__type="Infinite"), ["train_dataloader.sampler.type='Infinite'", "InfiniteSampler"]),
-        (dict(default_hooks__checkpoint__type="Checkpoint"), ["default_hooks.checkpoint.type", "SafeCheckpointHook"]),
-        (dict(default_hooks__checkpint__interval=2), ["default_hooks.checkpint", "type"]),
-        (dict(optim_wrapper__optimizer__type="AdamX"), ["optim_wrapper.optimizer.type='AdamX'", "Adam"]),
-        (dict(model__losses__task__type="torch.nn.nothing"), ["model.losses.task.type='torch.nn.nothing'"]),
-        # values
-        (dict(model__dtype="bf16"), ["model.dtype='bf16'", "bfloat16"]),
-        (
-            dict(model__losses__task__weighting__type="MinSNR", model__losses__task__weighting__gamma=0),
-            ["MinSNR: gamma=0", "above 0"],
-        ),
-        (dict(model__method__input_perturbation=-1), ["input_perturbation=-1", "above 0"]),
-        (
-            dict(model__method__timesteps__type="UniformTimesteps", model__method__timesteps__end=2000),
-            ["end=2000", "1000 timesteps"],
-        ),
-        (dict(model__teacher__zero_terminal_snr=True), ["predicts epsilon", "v_prediction"]),
-        (dict(model__sampling__scheduler="DDIM"), ["model.sampling.scheduler='DDIM'", "DDIMScheduler"]),
-        (dict(model__student__keep="everything"), ["model.student.keep='everything'", "_delete_"]),
-        (dict(model__student__keep__mid_blok="[0]"), ["student.keep['mid_blok']", "mid_block.resnets"]),
-        (dict(model__student__keep__mid_block__resnets="[0]"), ["student.keep['mid_block']", "write a config"]),
-        (dict(model__student__keep__down_blocks="[0,7]"), ["student.keep['down_blocks']", "layers 0 to 2"]),
-        (dict(model__student__keep__down_blocks="[0,1]"), ["student.keep", "up_blocks [1, 2]"]),
-        (dict(model__feature_pairs__rule="nxt"), ["feature_pairs.rule 'nxt'", "'next'"]),
-        (dict(model__feature_pairs__level="nothing"), ["feature_pairs.level ['nothing']"]),
-        (dict(model__feature_pairs__pairs__mid_blok="mid_block"), ["feature_pairs", "'mid_blok'", "nearest: mid_block"]),
-        (dict(model__feature_pairs__pairs__mid_block="down_blocks"), ["feature_pairs", "teacher", "'down_blocks'"]),
-        (dict(default_hooks__samples__prompts="[]"), ["default_hooks.samples.prompts"]),
-        (dict(optim_wrapper__accumulative_counts=3), ["default_hooks.checkpoint.interval=1000", "nearest is 999"]),
-        (dict(train_dataloader__dataset__pipeline__1__p=3), ["RandomFlip", "3"]),
-        (dict(train_dataloader__dataset__caption_column="title"), ["'title'", "image, text, score"]),
-        (dict(train_dataloader__dataset__caption_column="score"), ["'score'", "float64"]),
-        # places
-        (dict(train_dataloader__dataset__source="/nowhere"), ["/nowhere", "no such file or folder"]),
-        (dict(model__teacher__checkpoint="/nowhere"), ["model.teacher.checkpoint=/nowhere", "no such folder"]),
-        (dict(model__teacher__checkpoint="diffdistill::nothing"), ["model.teacher.checkpoint=diffdistill::nothing"]),
-        (dict(model__teacher__vae="/nowhere"), ["model.teacher.vae=/nowhere", "no such folder"]),
-        (dict(model__student__checkpoint="/nowhere"), ["model.student.checkpoint=/nowhere", "no such folder"]),
-        (dict(model__student__checkpoint="segmind/SSD-1B"), ["model.student.checkpoint=segmind/SSD-1B", "hf download"]),
-    ],
-    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
-)
-def test_a_mistake_in_the_config_is_one_line(train, changes, parts):
+def refusal(folder: Path, options: dict) -> str:
+    """What the check of the published config says of the given changes, by the path that the command takes."""
+    config = [f"{key.replace('__', '.')}={value}" for key, value in options.items()]
+    with pytest.raises(InputError) as refused:
+        check(load_config(runs.PUBLISHED, parse_options(config), str(folder / "work_dir")))
+    return one_line(refused.value)
+
+
+THROUGH_THE_COMMAND = (0, 7, 20, 40, -1)  # of the rows below: a key, an option, a type, a value, a place
+
+
+ROWS = [
+    # keys
+    (dict(model__teachr__checkpoint="x"), ["model.teachr", "nearest: teacher"]),
+    (dict(model__student__kep="x"), ["model.student.kep", "nearest: keep"]),
+    (dict(model__feature_pairs__lvl="x"), ["model.feature_pairs.lvl", "level"]),
+    (dict(model__losses__task__wieght=2), ["model.losses.task.wieght", "nearest: weight"]),
+    (dict(model__losses__task__weighting__gama=2), ["model.losses.task.weighting", "type"]),
+    (
+        dict(model__losses__task__distance__type="PseudoHuber", model__losses__task__distance__d=2),
+        ["model.losses.task.distance.d", "nearest: c"],
+    ),
+    (
+        dict(model__method__noise__type="OffsetNoise", model__method__noise__ofset=2),
+        ["model.method.noise.ofset", "nearest: offset"],
+    ),
+    (dict(train_dataloder__batch_size=2), ["train_dataloder", "nearest: train_dataloader"]),
+    (dict(train_dataloader__batchsize=2), ["train_dataloader.batchsize", "nearest: batch_size"]),
+    (dict(train_dataloader__dataset__pipeline__0__sise=2), ["train_dataloader.dataset.pipeline.0.sise", "size"]),
+    (dict(train_dataloader__dataset__pipeline__9__size=2), ["--cfg-options", "Index 9"]),
+    (dict(train_cfg__max_iter=2), ["train_cfg.max_iter", "max_iters"]),
+    (dict(optim_wrapper__optimizer__lrr=2), ["optim_wrapper.optimizer.lrr", "nearest: lr"]),
+    (dict(optim_wrapper__clip_gard="x"), ["optim_wrapper.clip_gard", "clip_grad"]),
+    (dict(randomness__sed=2), ["randomness.sed", "nearest: seed"]),
+    (dict(default_hooks__samples__promts="x"), ["default_hooks.samples.promts", "nearest: prompts"]),
+    (dict(default_hooks__ema__type="EMAHook", default_hooks__ema__momentm=2), ["default_hooks.ema.momentm", "momentum"]),
+    (dict(model__sampling__num_inferense_steps=2), ["model.sampling.num_inferense_steps", "num_inference_steps"]),
+    # types
+    (dict(model__type="Distill"), ["model.type='Distill'", "nearest: Distiller"]),
+    (dict(model__teacher__type="StableDiffusionX"), ["model.teacher.type='StableDiffusionX'", "StableDiffusionXL"]),
+    (dict(model__method__type="Denoise"), ["model.method.type='Denoise'", "DenoisingKD"]),
+    (dict(model__losses__task__type="TaskLos"), ["model.losses.task.type='TaskLos'", "TaskLoss"]),
+    (dict(model__losses__task=2), ["model.losses.task=2", "type"]),
+    (dict(model__losses__output__weighting__type="MinSRN"), ["model.losses.output.weighting.type='MinSRN'", "MinSNR"]),
+    (dict(model__method__timesteps__type="Cubic"), ["model.method.timesteps.type='Cubic'", "CubicTimesteps"]),
+    (
+        dict(train_dataloader__dataset__type="CaptionedImage"),
+        ["train_dataloader.dataset.type='CaptionedImage'", "CaptionedImages"],
+    ),
+    (dict(train_dataloader__dataset__pipeline__0__type="Resize"), ["pipeline.0.type='Resize'", "ResizeCrop"]),
+    (dict(train_dataloader__sampler__type="Infinite"), ["train_dataloader.sampler.type='Infinite'", "InfiniteSampler"]),
+    (dict(default_hooks__checkpoint__type="Checkpoint"), ["default_hooks.checkpoint.type", "SafeCheckpointHook"]),
+    (dict(default_hooks__checkpint__interval=2), ["default_hooks.checkpint", "type"]),
+    (dict(optim_wrapper__optimizer__type="AdamX"), ["optim_wrapper.optimizer.type='AdamX'", "Adam"]),
+    (dict(model__losses__task__type="torch.nn.nothing"), ["model.losses.task.type='torch.nn.nothing'"]),
+    # values
+    (dict(model__dtype="bf16"), ["model.dtype='bf16'", "bfloat16"]),
+    (
+        dict(model__losses__task__weighting__type="MinSNR", model__losses__task__weighting__gamma=0),
+        ["MinSNR: gamma=0", "above 0"],
+    ),
+    (dict(model__method__input_perturbation=-1), ["input_perturbation=-1", "above 0"]),
+    (
+        dict(model__method__timesteps__type="UniformTimesteps", model__method__timesteps__end=2000),
+        ["end=2000", "1000 timesteps"],
+    ),
+    (dict(model__teacher__zero_terminal_snr=True), ["predicts epsilon", "v_prediction"]),
+    (dict(model__sampling__scheduler="DDIM"), ["model.sampling.scheduler='DDIM'", "DDIMScheduler"]),
+    (dict(model__student__keep="everything"), ["model.student.keep='everything'", "_delete_"]),
+    (dict(model__student__keep__mid_blok="[0]"), ["student.keep['mid_blok']", "mid_block.resnets"]),
+    (dict(model__student__keep__mid_block__resnets="[0]"), ["student.keep['mid_block']", "write a config"]),
+    (dict(model__student__keep__down_blocks="[0,7]"), ["student.keep['down_blocks']", "layers 0 to 2"]),
+    (dict(model__student__keep__down_blocks="[0,1]"), ["student.keep", "up_blocks [1, 2]"]),
+    (dict(model__feature_pairs__rule="nxt"), ["feature_pairs.rule 'nxt'", "'next'"]),
+    (dict(model__feature_pairs__level="nothing"), ["feature_pairs.level ['nothing']"]),
+    (dict(model__feature_pairs__pairs__mid_blok="mid_block"), ["feature_pairs", "'mid_blok'", "nearest: mid_block"]),
+    (dict(model__feature_pairs__pairs__mid_block="down_blocks"), ["feature_pairs", "teacher", "'down_blocks'"]),
+    (dict(default_hooks__samples__prompts="[]"), ["default_hooks.samples.prompts"]),
+    (dict(optim_wrapper__accumulative_counts=3), ["default_hooks.checkpoint.interval=1000", "nearest is 999"]),
+    (dict(train_dataloader__dataset__pipeline__1__p=3), ["RandomFlip", "3"]),
+    (dict(train_dataloader__dataset__caption_column="title"), ["'title'", "image, text, score"]),
+    (dict(train_dataloader__dataset__caption_column="score"), ["'score'", "float64"]),
+    # places
+    (dict(train_dataloader__dataset__source="/nowhere"), ["/nowhere", "no such file or folder"]),
+    (dict(model__teacher__checkpoint="/nowhere"), ["model.teacher.checkpoint=/nowhere", "no such folder"]),
+    (dict(model__teacher__checkpoint="diffdistill::nothing"), ["model.teacher.checkpoint=diffdistill::nothing"]),
+    (dict(model__teacher__vae="/nowhere"), ["model.teacher.vae=/nowhere", "no such folder"]),
+    (dict(model__student__checkpoint="/nowhere"), ["model.student.checkpoint=/nowhere", "no such folder"]),
+    (dict(model__student__checkpoint="segmind/SSD-1B"), ["model.student.checkpoint=segmind/SSD-1B", "hf download"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "parts"), ROWS, ids=lambda value: ",".join(value) if isinstance(value, dict) else "")
+def test_a_mistake_in_the_config_is_refused(tiny_sdxl, captioned_folder, tmp_path, changes, parts):
+    said = refusal(tmp_path, runs.published(tiny_sdxl, captioned_folder, **changes))
+    assert [part for part in parts if str(part) not in said] == [], said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("row", THROUGH_THE_COMMAND)
+def test_a_mistake_in_the_config_is_one_line_of_the_command(train, row):
+    changes, parts = ROWS[row]
     assert_one_line(train(**changes), *parts)
 
 

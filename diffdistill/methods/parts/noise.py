@@ -71,8 +71,8 @@ class Noising:
     """
 
     def __init__(self, timesteps: dict | None = None, noise: dict | None = None, input_perturbation: float = 0.0):
-        self.timesteps = build_part(MODELS, timesteps or dict(type="UniformTimesteps"), "model.method.timesteps")
-        self.noise = build_part(MODELS, noise, "model.method.noise") if noise else torch.randn_like
+        self.timesteps = build_part(MODELS, timesteps or dict(type="UniformTimesteps"), ".timesteps")
+        self.noise = build_part(MODELS, noise, ".noise") if noise else torch.randn_like
         self.perturbation = input_perturbation
         if input_perturbation != 0:
             check_range("input_perturbation", input_perturbation, above=0)
