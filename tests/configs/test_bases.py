@@ -102,6 +102,16 @@ def test_a_config_outside_composes_bases(tmp_path):
     assert load_config("sdxl_shapes_progressive").model.student == dict(keep={}, prediction_type="v_prediction")
 
 
+def test_the_example_of_the_readme_composes(tmp_path):
+    page = (config_root() / "README.md").read_text(encoding="utf-8")
+    (example,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "cuts/ssd_1b.py" in block)
+    (tmp_path / "mine.py").write_text(example)
+    model = load_config(str(tmp_path / "mine.py")).model
+    assert model.student == load_config("ssd_1b_distill_from_sdxl_pokemon_blip").model.student
+    assert model.method.conditioning.type == "RandomConditioning"
+    assert set(model.losses) == {"output", "feature"}
+
+
 @pytest.mark.parametrize(
     ("part", "base"),
     [("cut", "cuts/vega_shapes"), ("method", "methods/random_conditioning"), ("adapter", "adapters/lora_star")],
