@@ -4,10 +4,12 @@
 """
 
 _base_ = [
-    "../_base_/models/bk_sdm_base.py",
+    "../_base_/models/sd_14.py",
+    "../_base_/cuts/bk_sdm_base.py",
     "../_base_/datasets/laion_aesthetics_512.py",
     "../_base_/schedules/bk_sdm_50k.py",
     "../_base_/bk_sdm_runtime.py",
 ]
+_base_.model.merge(_base_.pop("cut"))
 
 model = dict(dtype="float16")

@@ -3,9 +3,13 @@
 32 pictures x 1 GPU x 4 accumulation = 128 pictures an update.
 """
 
-_base_ = ["./bk_sdm_v2_base_distill_from_sd_21_base_laion_212k.py"]
+_base_ = [
+    "../_base_/models/sd_21.py",
+    "../_base_/cuts/bk_sdm_base.py",
+    "../_base_/datasets/laion_aesthetics_768.py",
+    "../_base_/schedules/bk_sdm_50k.py",
+    "../_base_/bk_sdm_runtime.py",
+]
+_base_.model.merge(_base_.pop("cut"))
 
-model = dict(teacher=dict(checkpoint="stabilityai/stable-diffusion-2-1"))
-train_dataloader = dict(
-    dataset=dict(pipeline=[dict(type="ResizeCrop", size=768), dict(type="RandomFlip"), dict(type="PackInputs")])
-)
+model = dict(dtype="float16")

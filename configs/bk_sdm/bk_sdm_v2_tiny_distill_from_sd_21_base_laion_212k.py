@@ -3,7 +3,14 @@
 32 pictures x 1 GPU x 4 accumulation = 128 pictures an update.
 """
 
-_base_ = ["./bk_sdm_tiny_distill_from_sd_14_laion_212k.py"]
+_base_ = [
+    "../_base_/models/sd_21_base.py",
+    "../_base_/cuts/bk_sdm_tiny.py",
+    "../_base_/datasets/laion_aesthetics_512.py",
+    "../_base_/schedules/bk_sdm_50k.py",
+    "../_base_/bk_sdm_runtime.py",
+]
+_base_.model.merge(_base_.pop("cut"))
 
-model = dict(teacher=dict(checkpoint="stabilityai/stable-diffusion-2-1-base"))
+model = dict(dtype="float16")
 train_dataloader = dict(batch_size=32)

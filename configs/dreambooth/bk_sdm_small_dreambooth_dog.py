@@ -6,11 +6,7 @@ stays as it is. 1 pair x 1 GPU = 1 instance and 1 class picture an update.
 
 _base_ = [
     "../_base_/models/ft_bk_sdm_small.py",
-    "../_base_/datasets/dreambooth_dog_512.py",
+    "../_base_/datasets/dreambooth_dog_prior_512.py",
     "../_base_/schedules/dreambooth_800.py",
     "../_base_/dreambooth_runtime.py",
 ]
-
-train_dataloader = dict(
-    batch_size=1, dataset=dict(class_images=dict(prompt="a photo of a dog", count=200, weight=1.0, batch_size=8))
-)

@@ -8,18 +8,10 @@ docs/results/dreambooth.md.
 
 _base_ = [
     "../_base_/models/ft_sdxl_shapes.py",
+    "../_base_/adapters/lora_star.py",
     "../_base_/datasets/dreambooth_star.py",
     "../_base_/schedules/star_300.py",
     "../_base_/star_runtime.py",
 ]
 
-# The ResNets too: they draw the shape, attention alone learns it more slowly.
-model = dict(
-    adapter=dict(
-        type="LoraConfig",
-        r=16,
-        lora_alpha=16,
-        target_modules=["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
-        + ["conv1", "conv2", "time_emb_proj"],
-    )
-)
+model = dict(adapter=_base_.pop("adapter"))

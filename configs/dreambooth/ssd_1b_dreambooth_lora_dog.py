@@ -6,11 +6,10 @@ r 8, alpha 8 on the attention of the UNet. 2 pictures x 1 GPU = 2 pictures an up
 
 _base_ = [
     "../_base_/models/ft_ssd_1b.py",
+    "../_base_/adapters/lora_attention.py",
     "../_base_/datasets/dreambooth_dog_1024.py",
     "../_base_/schedules/lora_500.py",
     "../_base_/dreambooth_runtime.py",
 ]
 
-model = dict(
-    adapter=dict(type="LoraConfig", r=8, lora_alpha=8, target_modules=["to_q", "to_k", "to_v", "to_out.0"]),
-)
+model = dict(adapter=_base_.pop("adapter"))

@@ -5,11 +5,10 @@
 
 _base_ = [
     "../_base_/models/ft_sd_tiny.py",
+    "../_base_/adapters/lora_attention.py",
     "../_base_/datasets/dreambooth_dog_512.py",
     "../_base_/schedules/lora_500.py",
     "../_base_/dreambooth_runtime.py",
 ]
 
-model = dict(
-    adapter=dict(type="LoraConfig", r=8, lora_alpha=8, target_modules=["to_q", "to_k", "to_v", "to_out.0"]),
-)
+model = dict(adapter=_base_.pop("adapter"))

@@ -7,7 +7,7 @@ configs/random_conditioning/README.md says how a teacher makes some.
 
 _base_ = [
     "../_base_/models/ft_sd_tiny.py",
-    "../_base_/datasets/pokemon_blip_512.py",
+    "../_base_/datasets/captioned.py",
     "../_base_/schedules/lora_500.py",
     "../_base_/default_runtime.py",
 ]
@@ -15,6 +15,7 @@ _base_ = [
 model = dict(dtype="float16", gradient_checkpointing=True)
 train_dataloader = dict(
     batch_size=32,
+    num_workers=4,
     dataset=dict(
         source="data/portraits",
         pipeline=[dict(type="ResizeCrop", size=768), dict(type="RandomFlip"), dict(type="PackInputs")],

@@ -5,10 +5,11 @@
 
 _base_ = [
     "../_base_/models/sdxl.py",
+    "../_base_/methods/guidance_to_1_step.py",
     "../_base_/datasets/laion_pop_1024.py",
     "../_base_/few_steps_runtime.py",
-    "../_base_/schedules/guidance_to_1_step.py",
 ]
+_base_.model.merge(_base_.pop("method"))
 
-model = dict(dtype="bfloat16", student=dict(prediction_type="v_prediction"), losses=dict(task=None, feature=None))
+model = dict(dtype="bfloat16")
 optim_wrapper = dict(optimizer=dict(lr=1e-5))

@@ -5,15 +5,12 @@ a UNet without a pipeline around it: assemble one as the README here says, and s
 """
 
 _base_ = [
-    "../_base_/models/koala_1b.py",
+    "../_base_/models/sdxl_lightning.py",
+    "../_base_/cuts/koala_1b.py",
+    "../_base_/methods/koala.py",
     "../_base_/datasets/laion_pop_1024.py",
     "../_base_/schedules/koala_500k.py",
-    "../_base_/default_runtime.py",
+    "../_base_/koala_runtime.py",
 ]
-
-model = dict(
-    teacher=dict(checkpoint="ByteDance/SDXL-Lightning"),
-    dtype="bfloat16",
-    sampling=dict(scheduler="EulerDiscreteScheduler", num_inference_steps=10, guidance_scale=3.5),
-)
-default_hooks = dict(samples=dict(prompts=["a portrait painting of a golden retriever"], interval=20_000))
+_base_.model.merge(_base_.pop("cut"))
+_base_.model.merge(_base_.pop("method"))

@@ -3,12 +3,16 @@
 12 pictures x 1 GPU = 12 pictures an update, 512 x 512.
 """
 
-_base_ = ["./sdxl_lcm_lora_laion_pop.py"]
+_base_ = [
+    "../_base_/models/sd_15.py",
+    "../_base_/methods/lcm_lora.py",
+    "../_base_/datasets/laion_aesthetics_512.py",
+    "../_base_/schedules/lcm_lora_1k.py",
+    "../_base_/lcm_runtime.py",
+]
+_base_.model.merge(_base_.pop("method"))
 
-model = dict(teacher=dict(_delete_=True, type="StableDiffusion", checkpoint="stable-diffusion-v1-5/stable-diffusion-v1-5"))
-train_dataloader = dict(
-    dataset=dict(
-        source="data/laion_aes/preprocessed_212k",
-        pipeline=[dict(type="ResizeCrop", size=512), dict(type="RandomFlip"), dict(type="PackInputs")],
-    )
-)
+# Grids of the teacher are drawn with the scheduler of its checkpoint.
+model = dict(dtype="bfloat16", sampling=dict(_delete_=True, num_inference_steps=25, guidance_scale=7.5))
+train_dataloader = dict(batch_size=12)
+default_hooks = dict(ema=None)

@@ -6,19 +6,12 @@ with c = 0.001. 12 pictures x 1 GPU = 12 pictures an update.
 
 _base_ = [
     "../_base_/models/sdxl.py",
+    "../_base_/methods/lcm.py",
     "../_base_/datasets/laion_pop_1024.py",
-    "../_base_/lcm_runtime.py",
     "../_base_/schedules/lcm_1k.py",
+    "../_base_/lcm_runtime.py",
 ]
+_base_.model.merge(_base_.pop("method"))
 
-model = dict(
-    dtype="bfloat16",
-    student=dict(guidance_embedding=256),
-    method=dict(type="LatentConsistency", guidance_scale=[4.0, 16.0], grid=50),
-    losses=dict(
-        output=None,
-        feature=None,
-        task=dict(type="TaskLoss", distance=dict(type="PseudoHuber", c=0.001, per_element=True)),
-    ),
-)
+model = dict(dtype="bfloat16")
 train_dataloader = dict(batch_size=12)

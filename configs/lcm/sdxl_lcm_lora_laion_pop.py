@@ -6,42 +6,13 @@ As diffusers' example trains it: no moving average, no embedding of the scale, s
 
 _base_ = [
     "../_base_/models/sdxl.py",
+    "../_base_/methods/lcm_lora.py",
     "../_base_/datasets/laion_pop_1024.py",
-    "../_base_/lcm_runtime.py",
     "../_base_/schedules/lcm_lora_1k.py",
+    "../_base_/lcm_runtime.py",
 ]
+_base_.model.merge(_base_.pop("method"))
 
-model = dict(
-    dtype="bfloat16",
-    student=dict(
-        adapter=dict(
-            type="LoraConfig",
-            r=64,
-            lora_alpha=64,
-            target_modules=[
-                "to_q",
-                "to_k",
-                "to_v",
-                "to_out.0",
-                "proj_in",
-                "proj_out",
-                "ff.net.0.proj",
-                "ff.net.2",
-                "conv1",
-                "conv2",
-                "conv_shortcut",
-                "downsamplers.0.conv",
-                "upsamplers.0.conv",
-                "time_emb_proj",
-            ],
-        ),
-    ),
-    method=dict(type="LatentConsistency", guidance_scale=[4.0, 16.0], grid=50, target="student"),
-    losses=dict(
-        output=None,
-        feature=None,
-        task=dict(type="TaskLoss", distance=dict(type="PseudoHuber", c=0.001, per_element=True)),
-    ),
-)
+model = dict(dtype="bfloat16")
 train_dataloader = dict(batch_size=12)
 default_hooks = dict(ema=None)

@@ -1,5 +1,17 @@
-"""LCM-LoRA of the published SSD-1B, for 2 to 8 steps (Luo et al., 2023, arXiv:2311.05556): 105 M parameters, rank 64."""
+"""LCM-LoRA of the published SSD-1B, for 2 to 8 steps (Luo et al., 2023, arXiv:2311.05556): 105 M parameters, rank 64.
 
-_base_ = ["./sdxl_lcm_lora_laion_pop.py"]
+12 pictures x 1 GPU = 12 pictures an update.
+"""
 
-model = dict(teacher=dict(checkpoint="segmind/SSD-1B"))
+_base_ = [
+    "../_base_/models/sdxl.py",
+    "../_base_/methods/lcm_lora.py",
+    "../_base_/datasets/laion_pop_1024.py",
+    "../_base_/schedules/lcm_lora_1k.py",
+    "../_base_/lcm_runtime.py",
+]
+_base_.model.merge(_base_.pop("method"))
+
+model = dict(teacher=dict(checkpoint="segmind/SSD-1B"), dtype="bfloat16")
+train_dataloader = dict(batch_size=12)
+default_hooks = dict(ema=None)

@@ -1,5 +1,16 @@
-"""A latent consistency model of the published Segmind Vega, for 1 to 8 steps (Luo et al., 2023, arXiv:2310.04378)."""
+"""A latent consistency model of the published Segmind Vega, for 1 to 8 steps (Luo et al., 2023, arXiv:2310.04378).
 
-_base_ = ["./sdxl_lcm_laion_pop.py"]
+12 pictures x 1 GPU = 12 pictures an update.
+"""
 
-model = dict(teacher=dict(checkpoint="segmind/Segmind-Vega"))
+_base_ = [
+    "../_base_/models/sdxl.py",
+    "../_base_/methods/lcm.py",
+    "../_base_/datasets/laion_pop_1024.py",
+    "../_base_/schedules/lcm_1k.py",
+    "../_base_/lcm_runtime.py",
+]
+_base_.model.merge(_base_.pop("method"))
+
+model = dict(teacher=dict(checkpoint="segmind/Segmind-Vega"), dtype="bfloat16")
+train_dataloader = dict(batch_size=12)

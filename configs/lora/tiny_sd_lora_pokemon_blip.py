@@ -6,17 +6,17 @@ updates = 8,400 iterations. Pictures and length are ours: Segmind names none.
 
 _base_ = [
     "../_base_/models/ft_sd_tiny.py",
+    "../_base_/adapters/lora_attention.py",
     "../_base_/datasets/pokemon_blip_512.py",
     "../_base_/schedules/lora_500.py",
-    "../_base_/default_runtime.py",
+    "../_base_/pokemon_runtime.py",
 ]
 
 model = dict(
-    adapter=dict(type="LoraConfig", r=4, lora_alpha=32, target_modules=["to_q", "to_k", "to_v", "to_out.0"]),
+    adapter=dict(_base_.pop("adapter"), r=4, lora_alpha=32),
     text_encoder_adapter=dict(
         type="LoraConfig", r=4, lora_alpha=32, target_modules=["q_proj", "k_proj", "v_proj", "out_proj"]
     ),
 )
 train_cfg = dict(max_iters=8400)
 optim_wrapper = dict(accumulative_counts=4)
-default_hooks = dict(samples=dict(prompts=["yoda pokemon", "a cute dragon", "a green turtle", "a yellow mouse"]))

@@ -5,9 +5,10 @@
 
 _base_ = [
     "../_base_/models/sd_15.py",
+    "../_base_/methods/progressive_1_step.py",
     "../_base_/datasets/laion_aesthetics_512.py",
     "../_base_/few_steps_runtime.py",
-    "../_base_/schedules/progressive_1_step.py",
 ]
+_base_.model.merge(_base_.pop("method"))
 
-model = dict(dtype="bfloat16", student=dict(prediction_type="v_prediction"), losses=dict(task=None))
+model = dict(dtype="bfloat16", losses=dict(task=None, feature=None))

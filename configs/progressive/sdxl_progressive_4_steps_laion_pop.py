@@ -5,9 +5,10 @@
 
 _base_ = [
     "../_base_/models/sdxl.py",
+    "../_base_/methods/progressive_4_steps.py",
     "../_base_/datasets/laion_pop_1024.py",
     "../_base_/few_steps_runtime.py",
-    "../_base_/schedules/progressive_4_steps.py",
 ]
+_base_.model.merge(_base_.pop("method"))
 
-model = dict(dtype="bfloat16", student=dict(prediction_type="v_prediction"), losses=dict(task=None, feature=None))
+model = dict(dtype="bfloat16", losses=dict(task=None, feature=None))

@@ -6,10 +6,13 @@ arXiv:2202.00512, go on from there. 8 pictures x 8 GPUs x 4 accumulation = 256 p
 """
 
 _base_ = [
-    "../_base_/models/ssd_1b.py",
+    "../_base_/models/sdxl.py",
+    "../_base_/cuts/ssd_1b.py",
+    "../_base_/methods/progressive_4_steps.py",
     "../_base_/datasets/laion_pop_1024.py",
     "../_base_/few_steps_runtime.py",
-    "../_base_/schedules/progressive_4_steps.py",
 ]
+_base_.model.merge(_base_.pop("cut"))
+_base_.model.merge(_base_.pop("method"))
 
-model = dict(dtype="bfloat16", student=dict(prediction_type="v_prediction"))
+model = dict(dtype="bfloat16")

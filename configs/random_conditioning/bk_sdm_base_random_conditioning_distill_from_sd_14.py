@@ -5,14 +5,14 @@ Noisy pictures of the teacher's own beside random captions with probability p(t)
 """
 
 _base_ = [
-    "../_base_/models/bk_sdm_base.py",
+    "../_base_/models/sd_14.py",
+    "../_base_/cuts/bk_sdm_base.py",
+    "../_base_/methods/random_conditioning.py",
     "../_base_/datasets/teacher_made_512.py",
     "../_base_/schedules/bk_sdm_50k.py",
     "../_base_/bk_sdm_runtime.py",
 ]
+_base_.model.merge(_base_.pop("cut"))
+_base_.model.merge(_base_.pop("method"))
 
-model = dict(
-    dtype="float16",
-    method=dict(conditioning=dict(type="RandomConditioning", captions="data/laion_aes/captions.txt")),
-    losses=dict(_delete_=True, output=dict(type="OutputKD"), feature=dict(type="FeatureKD")),
-)
+model = dict(dtype="float16", method=dict(conditioning=dict(captions="data/laion_aes/captions.txt")))

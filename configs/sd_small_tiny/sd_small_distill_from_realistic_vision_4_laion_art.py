@@ -4,11 +4,12 @@
 """
 
 _base_ = [
-    "../_base_/models/sd_small.py",
+    "../_base_/models/realistic_vision_4.py",
+    "../_base_/cuts/bk_sdm_base.py",
     "../_base_/datasets/laion_art_512.py",
     "../_base_/schedules/distill_sd_100k.py",
-    "../_base_/default_runtime.py",
+    "../_base_/distill_sd_runtime.py",
 ]
+_base_.model.merge(_base_.pop("cut"))
 
 model = dict(dtype="float16")
-default_hooks = dict(samples=dict(prompts=["a portrait photo of an old fisherman", "a red fox in the snow"], interval=5000))

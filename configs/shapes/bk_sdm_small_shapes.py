@@ -2,21 +2,11 @@
 
 _base_ = [
     "../_base_/models/sd_shapes.py",
+    "../_base_/cuts/bk_sdm_small.py",
     "../_base_/datasets/shapes.py",
     "../_base_/schedules/shapes_100.py",
     "../_base_/shapes_runtime.py",
 ]
+_base_.model.merge(_base_.pop("cut"))
 
-model = dict(
-    student=dict(
-        keep={
-            "down_blocks.*.resnets": [0],
-            "down_blocks.*.attentions": [0],
-            "mid_block.resnets": [],
-            "mid_block.attentions": [],
-            "up_blocks.*.resnets": [0, 2],
-            "up_blocks.*.attentions": [0, 2],
-        }
-    ),
-    feature_pairs=dict(level=["down_blocks.*", "up_blocks.*"]),
-)
+model = dict(feature_pairs=dict(level=["down_blocks.*", "up_blocks.*"]))

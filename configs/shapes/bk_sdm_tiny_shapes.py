@@ -5,7 +5,14 @@ do. SD 1.x has the same width on both sides of this cut, the SD layout 96 and 64
 values.
 """
 
-_base_ = ["./bk_sdm_small_shapes.py"]
+_base_ = [
+    "../_base_/models/sd_shapes.py",
+    "../_base_/cuts/bk_sdm_tiny.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/schedules/shapes_100.py",
+    "../_base_/shapes_runtime.py",
+]
+_base_.model.merge(_base_.pop("cut"))
 
 model = dict(
     student=dict(
@@ -17,6 +24,7 @@ model = dict(
         ],
     ),
     feature_pairs=dict(
+        _delete_=True,
         level=["down_blocks.0", "up_blocks.*"],
         rule="same",
         pairs={"down_blocks.1.attentions.0.proj_out": "down_blocks.1.attentions.1.proj_out"},

@@ -3,21 +3,15 @@
 The target is the average of the student with the paper's decay of 0.95; scales are drawn around the teacher's usual 3.
 """
 
-_base_ = ["./small_sd_xl_shapes.py"]
+_base_ = [
+    "../_base_/models/sdxl_shapes.py",
+    "../_base_/methods/lcm_shapes.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/shapes_runtime.py",
+]
+_base_.model.merge(_base_.pop("method"))
 
-max_iters = 600
-model = dict(
-    student=dict(keep=dict(_delete_=True), guidance_embedding=64),
-    method=dict(type="LatentConsistency", guidance_scale=[2.0, 4.0], steps=2),
-    losses=dict(
-        task=dict(distance=dict(type="PseudoHuber", per_element=True)),
-        output=None,
-        feature=None,
-    ),
-)
-optim_wrapper = dict(optimizer=dict(lr=1e-4))
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-param_scheduler = [dict(type="LinearLR", start_factor=1.0, end_factor=0.0, end=max_iters, by_epoch=False)]
+model = dict(student=dict(guidance_embedding=64))
 default_hooks = dict(
-    ema=dict(type="TargetEMAHook", ema_type="ExponentialMovingAverage", momentum=0.05), samples=dict(interval=max_iters)
+    ema=dict(type="TargetEMAHook", ema_type="ExponentialMovingAverage", momentum=0.05), samples=dict(interval=600)
 )

@@ -5,21 +5,9 @@ One layer a block, no mid block, one transformer layer. Task, output and feature
 
 _base_ = [
     "../_base_/models/sdxl_shapes.py",
+    "../_base_/cuts/one_layer_shapes.py",
     "../_base_/datasets/shapes.py",
     "../_base_/schedules/shapes_100.py",
     "../_base_/shapes_runtime.py",
 ]
-
-model = dict(
-    student=dict(
-        keep={
-            "down_blocks.*.resnets": [0],
-            "down_blocks.*.attentions": [0],
-            "mid_block.resnets": [],
-            "mid_block.attentions": [],
-            "up_blocks.*.resnets": [0, 2],
-            "up_blocks.*.attentions": [0, 2],
-            "*_blocks.*.attentions.*.transformer_blocks": [0],
-        }
-    )
-)
+_base_.model.merge(_base_.pop("cut"))

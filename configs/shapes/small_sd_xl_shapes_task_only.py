@@ -1,4 +1,12 @@
 """The quick start without a teacher: what the same steps on the data alone give."""
 
-_base_ = ["./small_sd_xl_shapes.py"]
+_base_ = [
+    "../_base_/models/sdxl_shapes.py",
+    "../_base_/cuts/one_layer_shapes.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/schedules/shapes_100.py",
+    "../_base_/shapes_runtime.py",
+]
+_base_.model.merge(_base_.pop("cut"))
+
 model = dict(losses=dict(output=None, feature=None))

@@ -4,7 +4,14 @@
 compared by stage; the rule pairs the student's last down stage with the teacher's first up stage.
 """
 
-_base_ = ["./small_sd_xl_shapes.py"]
+_base_ = [
+    "../_base_/models/sdxl_shapes.py",
+    "../_base_/cuts/one_layer_shapes.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/schedules/shapes_100.py",
+    "../_base_/shapes_runtime.py",
+]
+_base_.model.merge(_base_.pop("cut"))
 
 model = dict(
     student=dict(keep={"down_blocks": [0, 1], "up_blocks": [1, 2]}),

@@ -4,16 +4,11 @@ Like Vega it keeps every ResNet. SSD-1B's counterpart is down to one transformer
 the middle stage go.
 """
 
-_base_ = ["./ssd_1b_distill_from_sdxl_shapes.py"]
-
-model = dict(
-    student=dict(
-        keep={
-            "*_blocks.*.attentions.*.transformer_blocks": None,
-            "down_blocks.1.attentions": [],
-            "down_blocks.2.attentions.*.transformer_blocks": [0],
-            "up_blocks.0.attentions.*.transformer_blocks": [0],
-            "up_blocks.1.attentions": [],
-        }
-    )
-)
+_base_ = [
+    "../_base_/models/sdxl_shapes.py",
+    "../_base_/cuts/vega_shapes.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/schedules/shapes_100.py",
+    "../_base_/shapes_runtime.py",
+]
+_base_.model.merge(_base_.pop("cut"))

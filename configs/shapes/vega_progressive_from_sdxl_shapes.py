@@ -1,20 +1,11 @@
 """Progressive shrinking on the SDXL layout: embedded teacher -> SSD-1B's cut, which is then the teacher of Vega's cut."""
 
-_base_ = ["./vega_distill_from_sdxl_shapes.py"]
-
-stages = [
-    dict(
-        name="ssd_1b",
-        model=dict(
-            student=dict(
-                keep={
-                    "_delete_": True,
-                    "*_blocks.*.attentions.*.transformer_blocks": [0],
-                    "mid_block.attentions": [],
-                    "mid_block.resnets": [0],
-                }
-            )
-        ),
-    ),
-    dict(name="vega", model=dict(teacher=dict(denoiser="previous"))),
+_base_ = [
+    "../_base_/models/sdxl_shapes.py",
+    "../_base_/cuts/vega_shapes.py",
+    "../_base_/methods/by_way_of_ssd_1b_shapes.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/schedules/shapes_100.py",
+    "../_base_/shapes_runtime.py",
 ]
+_base_.model.merge(_base_.pop("cut"))

@@ -4,11 +4,13 @@ Sizes and losses: Gupta et al., 2024, arXiv:2401.02677. 2 pictures x 1 GPU = 2 a
 """
 
 _base_ = [
-    "../_base_/models/ssd_1b.py",
+    "../_base_/models/sdxl.py",
+    "../_base_/cuts/ssd_1b.py",
     "../_base_/datasets/pokemon_blip_1024.py",
     "../_base_/schedules/adafactor_50e.py",
     "../_base_/default_runtime.py",
 ]
+_base_.model.merge(_base_.pop("cut"))
 
 model = dict(dtype="bfloat16")
 default_hooks = dict(

@@ -5,22 +5,23 @@ say how the updates are shared among the teachers, nor which releases they were:
 """
 
 _base_ = [
-    "../_base_/models/ssd_1b.py",
+    "../_base_/models/sdxl.py",
+    "../_base_/cuts/ssd_1b.py",
     "../_base_/datasets/grit_midjourney_1024.py",
-    "../_base_/default_runtime.py",
+    "../_base_/grit_midjourney_runtime.py",
 ]
+_base_.model.merge(_base_.pop("cut"))
 
 model = dict(dtype="float16")
 train_dataloader = dict(batch_size=32)
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=336_000)
 optim_wrapper = dict(
     type="MixedPrecision",
     optimizer=dict(type="AdamW", lr=1e-5, weight_decay=1e-2),
     accumulative_counts=4,
     clip_grad=dict(max_norm=1.0),
 )
-default_hooks = dict(checkpoint=dict(interval=8000), samples=dict(prompts=["a red fox in the snow"], interval=8000))
 # 84,000 + 84,000 + 83,000 updates x 4 accumulation = 1,004,000 iterations
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=336_000)
 stages = [
     dict(name="sdxl"),
     dict(name="zavychroma", model=dict(teacher=dict(checkpoint="stablediffusionapi/zavychromaxlv3"))),

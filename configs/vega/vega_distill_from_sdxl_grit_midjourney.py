@@ -4,10 +4,12 @@
 """
 
 _base_ = [
-    "../_base_/models/vega.py",
+    "../_base_/models/sdxl.py",
+    "../_base_/cuts/vega.py",
     "../_base_/datasets/grit_midjourney_1024.py",
-    "../_base_/default_runtime.py",
+    "../_base_/grit_midjourney_runtime.py",
 ]
+_base_.model.merge(_base_.pop("cut"))
 
 model = dict(dtype="float16")
 # 540,000 updates x 8 accumulation = 4,320,000 iterations
@@ -18,4 +20,3 @@ optim_wrapper = dict(
     accumulative_counts=8,
     clip_grad=dict(max_norm=1.0),
 )
-default_hooks = dict(checkpoint=dict(interval=8000), samples=dict(prompts=["a red fox in the snow"], interval=8000))

@@ -4,11 +4,12 @@
 """
 
 _base_ = [
-    "../_base_/models/vega.py",
+    "../_base_/models/sdxl.py",
+    "../_base_/cuts/vega.py",
     "../_base_/datasets/pokemon_blip_1024.py",
     "../_base_/schedules/adafactor_50e.py",
-    "../_base_/default_runtime.py",
+    "../_base_/pokemon_runtime.py",
 ]
+_base_.model.merge(_base_.pop("cut"))
 
 model = dict(dtype="bfloat16")
-default_hooks = dict(samples=dict(prompts=["yoda pokemon", "a cute dragon", "a green turtle", "a yellow mouse"]))

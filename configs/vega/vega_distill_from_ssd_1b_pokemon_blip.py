@@ -1,5 +1,15 @@
-"""Segmind Vega from SSD-1B on Pokemon-BLIP captions: 0.75 B of 1.33 B parameters; each of its tensors is one of SSD-1B's."""
+"""Segmind Vega from SSD-1B on Pokemon-BLIP captions: 0.75 B of 1.33 B parameters; each of its tensors is one of SSD-1B's.
 
-_base_ = ["./vega_distill_from_sdxl_pokemon_blip.py"]
+2 pictures x 1 GPU = 2 pictures an update, bf16, gradient checkpointing: the settings of SSD-1B on the same pictures.
+"""
 
-model = dict(teacher=dict(checkpoint="segmind/SSD-1B"))
+_base_ = [
+    "../_base_/models/sdxl.py",
+    "../_base_/cuts/vega.py",
+    "../_base_/datasets/pokemon_blip_1024.py",
+    "../_base_/schedules/adafactor_50e.py",
+    "../_base_/pokemon_runtime.py",
+]
+_base_.model.merge(_base_.pop("cut"))
+
+model = dict(teacher=dict(checkpoint="segmind/SSD-1B"), dtype="bfloat16")

@@ -1,24 +1,17 @@
 """Segmind Vega in two stages on Pokemon-BLIP captions: SDXL -> SSD-1B, which is then the teacher of Vega.
 
-Sizes and losses: Gupta et al., 2024, arXiv:2401.02677. Each stage is the run of `vega_distill_from_sdxl_pokemon_blip.py`.
+Sizes and losses: Gupta et al., 2024, arXiv:2401.02677. Each stage is as `vega_distill_from_sdxl_pokemon_blip.py`:
+2 pictures x 1 GPU = 2 pictures an update.
 """
 
-_base_ = ["./vega_distill_from_sdxl_pokemon_blip.py"]
-
-stages = [
-    dict(
-        name="ssd_1b",
-        model=dict(
-            student=dict(
-                keep={
-                    "down_blocks.1.attentions.*.transformer_blocks": [0, 1],
-                    "down_blocks.2.attentions.*.transformer_blocks": [0, 1, 2, 3],
-                    "up_blocks.0.attentions.*.transformer_blocks": [0, 1, 2, 3],
-                    "up_blocks.0.attentions.2.transformer_blocks": list(range(10)),
-                    "up_blocks.1.attentions.0.transformer_blocks": [0, 1],
-                }
-            )
-        ),
-    ),
-    dict(name="vega", model=dict(teacher=dict(denoiser="previous"))),
+_base_ = [
+    "../_base_/models/sdxl.py",
+    "../_base_/cuts/vega.py",
+    "../_base_/methods/by_way_of_ssd_1b.py",
+    "../_base_/datasets/pokemon_blip_1024.py",
+    "../_base_/schedules/adafactor_50e.py",
+    "../_base_/pokemon_runtime.py",
 ]
+_base_.model.merge(_base_.pop("cut"))
+
+model = dict(dtype="bfloat16")

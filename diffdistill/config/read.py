@@ -12,6 +12,11 @@ import diffdistill.registry  # noqa: F401  (makes `_base_ = ["diffdistill::..."]
 from diffdistill.errors import InputError
 
 PACKAGE = Path(__file__).parent.parent
+MODEL_PARTS = {  # what files of configs/_base_ offer for `model`, and how a config takes it
+    "cut": '_base_.model.merge(_base_.pop("cut"))',
+    "method": '_base_.model.merge(_base_.pop("method"))',
+    "adapter": 'model = dict(adapter=_base_.pop("adapter"))',
+}
 MMENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 
 
@@ -55,6 +60,7 @@ def load_config(name: str, options: dict | None = None, work_dir: str | None = N
     """
     path = find_config(name)
     config = read_config(path)
+    check_model_parts(config, path)
     for key, value in (read_config(find_protocol(protocol)) if protocol else {}).items():
         config[key] = value
     drop_scopes(config._cfg_dict)
@@ -78,6 +84,13 @@ def read_config(path: Path) -> Config:
             if missing.endswith("model-index.yml"):  # where MMEngine looks for `diffdistill::...`
                 reason = "_base_ `diffdistill::...` needs the package installed; run `pip install -e .` in its checkout"
         raise InputError(f"config {path} cannot be read: {reason}") from error
+
+
+def check_model_parts(config: Config, path: Path) -> None:
+    """Raise InputError for a part that the config at `path` inherits and has not put into its model: it would do nothing."""
+    for part, statement in MODEL_PARTS.items():
+        if part in config:
+            raise InputError(f"config {path}: the inherited {part} is in no model; write `{statement}` below its _base_")
 
 
 def merge_options(config: Config, options: dict) -> None:

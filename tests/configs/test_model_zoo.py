@@ -4,16 +4,17 @@ import runpy
 from functools import cache
 from pathlib import Path
 
+import plans
+import published
 import pytest
 import yaml
 from diffusers import UNet2DConditionModel
 from mim.commands.search import convert2df
-from mmengine.config import Config
 from modelindex.load_model_index import load
 
 from diffdistill.families.architectures import hub_names, load_architecture
 from diffdistill.shapes.parts import make_unet
-from diffdistill.students.cut import build_on_meta, plan_student
+from diffdistill.students.cut import plan_student
 
 ROOT = Path(__file__).resolve().parents[2]
 METAFILES = [ROOT / file for file in yaml.safe_load((ROOT / "model-index.yml").read_text())["Import"]]
@@ -28,7 +29,7 @@ def teacher_config(checkpoint: str) -> dict:
 
 
 def parameters(config: dict) -> int:
-    return build_on_meta(UNet2DConditionModel, config).num_parameters()
+    return plans.unet(config).num_parameters()
 
 
 @cache
@@ -53,7 +54,7 @@ def test_every_folder_of_configs_is_imported():
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_parameters_are_those_of_the_config(name):
-    config, data = Config.fromfile(ROOT / MODELS[name]["Config"]), MODELS[name]["Metadata"]
+    config, data = plans.read(name), MODELS[name]["Metadata"]
     if "base" in config.model:
         assert data["Base"] == config.model.base.checkpoint
         assert data["Parameters"] == teacher_parameters(config.model.base.checkpoint)
@@ -75,5 +76,5 @@ def test_scores_say_whose_they_are():
 def test_mim_lists_sizes_and_scores():
     table = convert2df(load(str(ROOT / "model-index.yml")))
     row = table.loc["bk_sdm_tiny_distill_from_sd_14_laion_212k"]
-    assert (row["parameters"], row["model"]) == (323_384_964, "bk-sdm")
+    assert (row["parameters"], row["model"]) == (published.PARAMETERS["bk_sdm_tiny"], "bk-sdm")
     assert row["coco 30k, pndm 25 steps, 512 to 256 (the paper's)/fid"] == 17.12

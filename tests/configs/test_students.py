@@ -1,122 +1,27 @@
-"""Every student in configs/: its published size, where its first weights come from, and its feature pairs."""
+"""Every student in configs/: where its first weights come from, its feature pairs, and a step of the small ones."""
 
-import json
+import itertools
 import re
-from functools import cache
-from itertools import product
 
+import plans
+import published
 import pytest
 import tiny
 import torch
 from diffusers import UNet2DConditionModel
 from torch.utils.data import default_collate
 
-from diffdistill.config.read import config_root, load_config
-from diffdistill.families.architectures import planning
+from diffdistill.config.read import load_config
+from diffdistill.families.architectures import load_architecture
 from diffdistill.files import save_whole
-from diffdistill.models.distiller import StudentPlan
 from diffdistill.registry import DATASETS, MODELS
-from diffdistill.students.cut import build_on_meta, make_student
+from diffdistill.students.cut import make_student, plan_student
 from diffdistill.students.denoisers import unet_inputs
+from diffdistill.students.features import derive_pairs
 
-# Counted from the published configs; a config belongs to the longest name that it begins with.
-SIZES = {
-    "bk_sdm_base": 579_384_964,
-    "bk_sdm_small": 482_346_884,
-    "bk_sdm_tiny": 323_384_964,
-    "bk_sdm_v2_base": 583_480_964,
-    "bk_sdm_v2_small": 485_787_524,
-    "bk_sdm_v2_tiny": 326_825_604,
-    "sd_small": 579_384_964,
-    "sd_tiny": 323_384_964,
-    "small_sd_xl": 1_717_277_764,
-    "tiny_sd_xl": 1_304_160_324,
-    "ssd_1b": 1_331_334_404,
-    "vega": 745_225_604,
-    "koala_1b": 1_161_184_324,
-    "koala_700m": 782_822_724,
-}
-TEACHERS = {
-    "CompVis/stable-diffusion-v1-4": 859_520_964,
-    "SG161222/Realistic_Vision_V4.0": 859_520_964,
-    "stabilityai/stable-diffusion-2-1-base": 865_910_724,
-    "stabilityai/stable-diffusion-2-1": 865_910_724,
-    "stabilityai/stable-diffusion-xl-base-1.0": 2_567_463_684,
-    "stabilityai/sdxl-turbo": 2_567_463_684,
-    "ByteDance/SDXL-Lightning": 2_567_463_684,
-    "segmind/SSD-1B": 1_331_334_404,
-}
-SHAPES = {
-    "bk_sdm_base_shapes": 2_181_252,
-    "bk_sdm_small_shapes": 1_631_076,
-    "bk_sdm_tiny_shapes": 802_948,
-    "small_sd_xl_shapes": 1_458_340,
-    "small_sd_xl_shapes_random_conditioning": 1_458_340,
-    "tiny_sd_xl_shapes": 772_516,
-    "ssd_1b_distill_from_sdxl_shapes": 2_383_364,
-    "vega_distill_from_sdxl_shapes": 1_926_084,
-    "koala_1b_shapes": 2_295_588,
-    "koala_700m_shapes": 1_707_364,
-}
-FILES = sorted(path for path in config_root().rglob("*.py") if "_base_" not in path.parts)
-
-
-def is_student(config) -> bool:
-    return bool((config.get("model") or {}).get("student", {}).get("keep"))
-
-
-STUDENTS = [path.stem for path in FILES if "shapes" not in path.parts and is_student(load_config(str(path)))]
-
-
-@cache
-def plan_of(model: str) -> StudentPlan:
-    keys = json.loads(model)
-    with planning():
-        return StudentPlan(**keys)
-
-
-def plan(name: str) -> StudentPlan:
-    """What a config decides, without a network; configs that agree on it share one plan."""
-    model = load_config(name).model.to_dict()
-    keys = {key: model[key] for key in ("teacher", "student", "feature_pairs", "losses")}
-    keys["losses"] = {name: dict(type=loss["type"]) for name, loss in keys["losses"].items() if loss}
-    keys["student"].pop("checkpoint", None)
-    return plan_of(json.dumps(keys, sort_keys=True))
-
-
-def size(config: dict, *parts: str) -> int:
-    denoiser = build_on_meta(UNet2DConditionModel, config)
-    return sum(p.numel() for name, p in denoiser.named_parameters() if not parts or name.startswith(parts))
-
-
-def test_base_names_are_unique():
-    """mim finds a config by its base name, those in `_base_` included."""
-    names = [path.stem for path in config_root().rglob("*.py")]
-    assert len(set(names)) == len(names)
-
-
-def test_the_published_students_are_all_there():
-    assert {student_of(name) for name in STUDENTS} == set(SIZES)
-
-
-def student_of(name: str) -> str:
-    matches = [student for student in SIZES if name.startswith(student)]
-    assert matches, f"{name}: give its student a row in SIZES"
-    return max(matches, key=len)
-
-
-@pytest.mark.parametrize("name", STUDENTS)
-def test_student_has_its_published_size(name):
-    found = plan(name)
-    assert size(found.config) == SIZES[student_of(name)]
-    assert size(found.family.denoiser_config) == TEACHERS[found.family.checkpoint.name]
-
-
-@pytest.mark.parametrize(
-    ("part", "parameters"), [("down_blocks", 246_838_080), ("mid_block", 31_138_560), ("up_blocks", 459_928_960)]
-)
-def test_vega_has_its_published_parts(part, parameters):
-    assert size(plan("vega_distill_from_sdxl_pokemon_blip").config, part) == parameters
+STUDENTS = plans.students()
+SHAPES = [path.stem for path in plans.RUNS if path.parent.name == "shapes" and plans.compares_features(path.stem)]
+SD = load_architecture("sd_1")["unet/config.json"]
 
 
 # Which teacher layer a student layer starts from: the published scripts, as substitutions in the names of tensors.
@@ -142,7 +47,7 @@ SOURCES = {
 
 def random_teacher(name: str):
     """The teacher of a config in reduced widths, every tensor of its own random values."""
-    if load_config(name).model.teacher.type == "StableDiffusionXL":
+    if plans.read(name).model.teacher.type == "StableDiffusionXL":
         teacher = tiny.sdxl_unet()
     elif "_v2_" in name:
         teacher = tiny.sd_unet(attention_head_dim=(1, 2, 4, 4), use_linear_projection=True)
@@ -155,7 +60,7 @@ def random_teacher(name: str):
 
 
 def keep_of(name: str) -> dict:
-    return load_config(name).model.student.keep.to_dict()
+    return plans.read(name).model.student.keep.to_dict()
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -168,16 +73,6 @@ def test_first_weights_are_those_of_the_published_layers(name):
         for pattern, replacement in SOURCES[name]:
             origin = re.sub(pattern, replacement, origin)
         assert torch.equal(value, source[origin]), f"{tensor} is not the teacher's {origin}"
-
-
-def test_ssd_1b_and_vega_have_as_many_tensors_as_published():
-    assert len(build_on_meta_state("ssd_1b_distill_from_sdxl_pokemon_blip")) == 944
-    assert len(build_on_meta_state("vega_distill_from_sdxl_pokemon_blip")) == 564
-
-
-def build_on_meta_state(name: str) -> dict:
-    found = plan(name)
-    return build_on_meta(found.family.denoiser_class, found.config).state_dict()
 
 
 def test_sdxl_to_ssd_1b_to_vega_chains_exactly():
@@ -218,16 +113,16 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in STUDENTS if student_of(name) in PAIRS])
+@pytest.mark.parametrize("name", [name for name in STUDENTS if published.student_of(name) in PAIRS])
 def test_stages_are_compared_as_published(name):
-    assert plan(name).pairs == PAIRS[student_of(name)]
+    assert plans.plan(name).pairs == PAIRS[published.student_of(name)]
 
 
-@pytest.mark.parametrize("name", [name for name in STUDENTS if student_of(name) in ("ssd_1b", "vega")])
+@pytest.mark.parametrize("name", [name for name in STUDENTS if published.student_of(name) in ("ssd_1b", "vega")])
 def test_ssd_1b_and_vega_compare_every_layer_that_survives(name):
     """Every ResNet and attention with its namesake; the mid block's only ResNet with the teacher's last (Segmind)."""
-    found = plan(name)
-    stages = product((("down_blocks", 2), ("up_blocks", 3)), ("resnets", "attentions"))
+    found = plans.plan(name)
+    stages = itertools.product((("down_blocks", 2), ("up_blocks", 3)), ("resnets", "attentions"))
     expected = {
         f"{side}.{stage}.{kind}.{i}"
         for (side, count), kind in stages
@@ -259,7 +154,33 @@ def test_koala_compares_every_self_attention_it_keeps(name):
         for block, ours, theirs, count in blocks
         for i in range(count)
     }
-    assert set(plan(name).pairs) == {*expected, *same("down_blocks.0", "up_blocks.2")}
+    assert set(plans.plan(name).pairs) == {*expected, *same("down_blocks.0", "up_blocks.2")}
+
+
+def pairs_on_sd(cut: str, **options) -> list[tuple[str, str]]:
+    """The pairs of stages and mid block that the rule gives a cut of SD 1.x."""
+    keep = plans.keep_of_cut(cut)
+    config, layers = plan_student(UNet2DConditionModel, SD, keep)
+    return derive_pairs(UNet2DConditionModel, config, SD, layers, level="blocks", **options)
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        ("bk_sdm_base", PAIRS["sd_small"]),
+        ("bk_sdm_small", [*same(*DOWN[:3]), ("down_blocks.3", "mid_block"), *same(*UP)]),
+        # Segmind's odd pair for SD-Tiny: its innermost stage hands its successor what the teacher's up_blocks.0 does.
+        ("bk_sdm_tiny", PAIRS["sd_tiny"]),
+    ],
+)
+def test_the_rule_pairs_a_stage_before_a_gap_with_the_last_stage_of_the_gap(cut, expected):
+    assert pairs_on_sd(cut, rule="next") == expected
+
+
+def test_pairs_chosen_by_hand_replace_that_of_the_rule():
+    """BK-SDM-Tiny's own choice for its innermost stage (Kim et al., 2023), with None for what the rule would compare."""
+    by_hand = {"down_blocks.2": None, LAST_ATTENTION[0]: LAST_ATTENTION[1]}
+    assert pairs_on_sd("bk_sdm_tiny", pairs=by_hand) == PAIRS["bk_sdm_tiny"]
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -268,7 +189,7 @@ def test_shapes_student_takes_a_step_and_loads_in_diffusers(name, tmp_path):
     config = load_config(name)
     distiller = MODELS.build(config.model)
     student = distiller.student
-    assert student.num_parameters() == SHAPES[name]
+    assert student.num_parameters() == plans.unet(plans.plan(name).config).num_parameters()
 
     pictures = DATASETS.build(config.train_dataloader.dataset).__getitems__([0, 1, 2])
     losses = distiller(**default_collate(pictures))

@@ -1,13 +1,14 @@
 """`mim test --protocol coco_30k` on two captions and one metric, and what stops it, or a training, before it starts."""
 
 import json
+import shutil
 
 import pytest
 import runs
 
 from diffdistill.config.read import load_config
 from diffdistill.metrics.protocol import protocol_of
-from diffdistill.registry import METRICS
+from diffdistill.registry import METRICS, MODELS
 
 CONFIG = "bk_sdm_base_distill_from_sd_14_laion_212k.py"
 
@@ -42,7 +43,7 @@ def test_a_published_student_is_measured_by_it(measured, tiny_clip, tmp_path, mo
     assert protocol.pop("captions").startswith("captions of captions.txt")
     assert protocol == dict(
         metric="CLIPScore", n=2, seed=1234, scheduler="PNDMScheduler", steps=25, guidance_scale=7.5, resolution=[32, 32],
-        weights="clip", resize=256,
+        scheduler_options=dict(skip_prk_steps=True), weights="clip", resize=256,
     )  # fmt: skip
     assert "CLIPScore: weights clip, resize 256" in ended.out
 
@@ -50,11 +51,27 @@ def test_a_published_student_is_measured_by_it(measured, tiny_clip, tmp_path, mo
 def test_the_protocol_is_that_of_bk_sdm():
     config = load_config(CONFIG, protocol="coco_30k")
     assert config.test_cfg.sampling == dict(
-        scheduler="PNDMScheduler", num_inference_steps=25, guidance_scale=7.5, height=512, width=512
-    )
+        scheduler=dict(type="PNDMScheduler", skip_prk_steps=True),
+        num_inference_steps=25, guidance_scale=7.5, height=512, width=512,
+    )  # fmt: skip
     assert [metric.resize for metric in config.test_evaluator] == [256, 256, 256]
     assert all(METRICS.get(metric.type) for metric in config.test_evaluator)
     assert config.get("val_evaluator") is None
+
+
+def test_its_25_steps_are_26_evaluations_of_any_checkpoint(tiny_sd, tmp_path):
+    """PNDM repeats its second step. Without `skip_prk_steps`, which some checkpoints lack, Runge-Kutta adds eight more."""
+    folder = shutil.copytree(tiny_sd, tmp_path / "sd")
+    file = folder / "scheduler" / "scheduler_config.json"
+    lacking = {key: value for key, value in json.loads(file.read_text()).items() if key != "skip_prk_steps"}
+    file.write_text(json.dumps(lacking))
+
+    protocol = load_config(CONFIG, {"model.teacher.checkpoint": str(folder), "model.dtype": "float32"}, protocol="coco_30k")
+    model = MODELS.build(dict(protocol.model, sampling=dict(protocol.test_cfg.sampling, height=32, width=32)))
+    calls = []
+    model.student.register_forward_pre_hook(lambda *_: calls.append(1))
+    model.sample_latents(["a red circle"], [0])
+    assert len(calls) == 26
 
 
 def test_what_is_missing_is_said_before_the_teacher_is_loaded(measured, tmp_path):

@@ -88,9 +88,9 @@ def test_a_method_for_few_steps_says_how_many_unless_the_user_does(tiny_sdxl):
 
 
 def test_a_row_says_what_it_is():
-    row = Row("ssd_1b", 1_331_334_404, 25, [], 2.094)
-    assert row.label == "ssd_1b\n1,331 M parameters\n2.1 s, 25 steps"
-    assert Row("tiny", 1_458_340, 1, [], 0.1).label == "tiny\n1.46 M parameters\n0.1 s, 1 step"
+    row = Row("large", 1_234_567_890, 25, [], 2.094)
+    assert row.label == "large\n1,235 M parameters\n2.1 s, 25 steps"
+    assert Row("tiny", 1_234_567, 1, [], 0.1).label == "tiny\n1.23 M parameters\n0.1 s, 1 step"
 
 
 def test_rows_know_size_and_steps(tiny_sd):

@@ -5,6 +5,12 @@ with the pictures in it. The mixture is not published; the hub's `zzliang/GRIT` 
 must be fetched first, for instance with img2dataset.
 """
 
-_base_ = ["./captioned_1024.py"]
+_base_ = ["./captioned.py"]
 
-train_dataloader = dict(batch_size=16, dataset=dict(source="data/grit_midjourney/pictures"))
+train_dataloader = dict(
+    batch_size=16,
+    dataset=dict(
+        source="data/grit_midjourney/pictures",
+        pipeline=[dict(type="ResizeCrop", size=1024), dict(type="RandomFlip"), dict(type="PackInputs")],
+    ),
+)

@@ -5,6 +5,12 @@
 `--cfg-options train_dataloader.dataset.source=FOLDER`.
 """
 
-_base_ = ["./captioned_512.py"]
+_base_ = ["./captioned.py"]
 
-train_dataloader = dict(batch_size=64, dataset=dict(source="data/laion_aes/preprocessed_212k"))
+train_dataloader = dict(
+    batch_size=64,
+    dataset=dict(
+        source="data/laion_aes/preprocessed_212k",
+        pipeline=[dict(type="ResizeCrop", size=512), dict(type="RandomFlip"), dict(type="PackInputs")],
+    ),
+)

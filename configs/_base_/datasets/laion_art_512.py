@@ -5,6 +5,12 @@
 img2dataset (`--output_format parquet`, captions in `caption`, pictures in `jpg`: then set `image_column="jpg"`).
 """
 
-_base_ = ["./captioned_512.py"]
+_base_ = ["./captioned.py"]
 
-train_dataloader = dict(batch_size=32, dataset=dict(source="data/laion_art/pictures"))
+train_dataloader = dict(
+    batch_size=32,
+    dataset=dict(
+        source="data/laion_art/pictures",
+        pipeline=[dict(type="ResizeCrop", size=512), dict(type="RandomFlip"), dict(type="PackInputs")],
+    ),
+)

@@ -4,6 +4,12 @@
 `Ejafa/ye-pop` holds a copy of the pictures and their captions in files of its own: unpack them into such a folder first.
 """
 
-_base_ = ["./captioned_1024.py"]
+_base_ = ["./captioned.py"]
 
-train_dataloader = dict(batch_size=8, dataset=dict(source="data/laion_pop/pictures"))
+train_dataloader = dict(
+    batch_size=8,
+    dataset=dict(
+        source="data/laion_pop/pictures",
+        pipeline=[dict(type="ResizeCrop", size=1024), dict(type="RandomFlip"), dict(type="PackInputs")],
+    ),
+)

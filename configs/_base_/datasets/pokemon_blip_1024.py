@@ -3,6 +3,13 @@
 A folder, parquet or JSONL of your own: `--cfg-options train_dataloader.dataset.source=FOLDER`.
 """
 
-_base_ = ["./captioned_1024.py"]
+_base_ = ["./captioned.py"]
 
-train_dataloader = dict(batch_size=2, num_workers=4, dataset=dict(source="lambdalabs/pokemon-blip-captions"))
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    dataset=dict(
+        source="lambdalabs/pokemon-blip-captions",
+        pipeline=[dict(type="ResizeCrop", size=1024), dict(type="RandomFlip"), dict(type="PackInputs")],
+    ),
+)

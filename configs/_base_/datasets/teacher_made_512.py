@@ -3,9 +3,10 @@
 `source` is a folder of pictures with `metadata.csv` (file_name, text); configs/random_conditioning/README.md makes one.
 """
 
-_base_ = ["./laion_aesthetics_512.py"]
+_base_ = ["./captioned.py"]
 
 train_dataloader = dict(
+    batch_size=64,
     dataset=dict(
         source="data/laion_aes/teacher_made",
         pipeline=[
@@ -14,5 +15,5 @@ train_dataloader = dict(
             dict(type="CaptionDropout", p=0.1),
             dict(type="PackInputs"),
         ],
-    )
+    ),
 )

@@ -1,6 +1,7 @@
-"""Stable Diffusion 1.4 (Rombach et al., 2022, arXiv:2112.10752) as the teacher of a full-size student; inherit and thin it.
+"""Stable Diffusion 1.4 (Rombach et al., 2022, arXiv:2112.10752) as the teacher of a full-size student.
 
-Loss weights are those of BK-SDM (Kim et al., 2023, arXiv:2305.15798).
+Merge a cut to thin it. Loss weights and feature pairs are those of BK-SDM (Kim et al., 2023, arXiv:2305.15798): the four
+down and four up stages without the mid block, as in the authors' train script.
 """
 
 model = dict(

@@ -1,4 +1,4 @@
-"""SDXL (Podell et al., 2023, arXiv:2307.01952) as the teacher of a full-size student; inherit and thin it.
+"""SDXL (Podell et al., 2023, arXiv:2307.01952) as the teacher of a full-size student; merge a cut to thin it.
 
 Loss weights are those of SSD-1B (Gupta et al., 2024, arXiv:2401.02677).
 """

@@ -1,8 +1,6 @@
-"""SSD-1B: 1.33B of SDXL's 2.57B parameters (Gupta et al., 2024, arXiv:2401.02677)."""
+"""SSD-1B: 1.33 B of SDXL's 2.57 B parameters (Gupta et al., 2024, arXiv:2401.02677)."""
 
-_base_ = ["./sdxl.py"]
-
-model = dict(
+cut = dict(
     student=dict(
         keep={
             "down_blocks.2.attentions.*.transformer_blocks": [0, 1, 2, 3],

@@ -6,6 +6,11 @@ embedding; then it is halved as by Salimans & Ho (2022). Unverified here: batch 
 1000 timesteps; and 20K, 20K and 50K updates for 4, 2 and 1 steps.
 """
 
+method = dict(
+    student=dict(prediction_type="v_prediction"),
+    losses=dict(task=None, feature=None),  # the first stage imitates the teacher's output alone
+)
+
 # 8 accumulated batches make an update: 50,000 updates x 8 = 400,000 iterations
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=400_000)
 optim_wrapper = dict(

@@ -1,20 +1,16 @@
 """KOALA-1B: 1.16 B of SDXL's 2.57 B parameters (Lee et al., 2024, arXiv:2312.04005).
 
-One layer a block, and the first six transformer layers of ten. Features: the self-attention of every transformer layer that
-is left, which are the teacher's earliest, and the output of the two stages that have no transformer.
+BK-SDM-Base's one layer a block, and the first six transformer layers of ten. Features: the self-attention of every
+transformer layer that is left, which are the teacher's earliest, and the output of the two stages that have no transformer.
 """
 
-_base_ = ["./sdxl.py"]
+_base_ = ["./bk_sdm_base.py"]
 
-model = dict(
+cut = dict(
     student=dict(
         keep={
-            "down_blocks.*.resnets": [0],
-            "down_blocks.*.attentions": [0],
             "down_blocks.2.attentions.*.transformer_blocks": [0, 1, 2, 3, 4, 5],
             "mid_block.attentions.0.transformer_blocks": [0, 1, 2, 3, 4, 5],
-            "up_blocks.*.resnets": [0, 2],
-            "up_blocks.*.attentions": [0, 2],
             "up_blocks.0.attentions.*.transformer_blocks": [0, 1, 2, 3, 4, 5],
         }
     ),
@@ -27,5 +23,4 @@ model = dict(
         ],
         rule="same",
     ),
-    losses=dict(output=dict(weight=1.0), feature=dict(weight=1.0)),
 )

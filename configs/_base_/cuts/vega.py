@@ -3,9 +3,7 @@
 All its layers are SSD-1B's first ones, so the keep list fits SDXL and SSD-1B alike as the teacher.
 """
 
-_base_ = ["./sdxl.py"]
-
-model = dict(
+cut = dict(
     student=dict(
         keep={
             "down_blocks.1.attentions.*.transformer_blocks": [0],

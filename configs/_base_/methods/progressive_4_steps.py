@@ -6,6 +6,8 @@ timesteps, powers of two beyond 8 do not), the v-MSE stage before them, which a 
 updates of warm-up, and AdamW 1e-5. Stages 1 and 2 learn from the config's teacher, the others from the student before them.
 """
 
+method = dict(student=dict(prediction_type="v_prediction"))
+
 # 4 accumulated batches make an update: 50,000 updates x 4 = 200,000 iterations a stage
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=200_000)
 optim_wrapper = dict(
