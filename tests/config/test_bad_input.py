@@ -118,6 +118,10 @@ ROWS = [
     (dict(model__feature_pairs__pairs__mid_blok="mid_block"), ["feature_pairs", "'mid_blok'", "nearest: mid_block"]),
     (dict(model__feature_pairs__pairs__mid_block="down_blocks"), ["feature_pairs", "teacher", "'down_blocks'"]),
     (dict(default_hooks__samples__prompts="[]"), ["default_hooks.samples.prompts"]),
+    (
+        dict(model__method__conditioning__type="RandomConditioning", train_dataloader__batch_size=1),
+        ["train_dataloader.batch_size=1", "2 or more", "model.method.conditioning.captions"],
+    ),
     (dict(optim_wrapper__accumulative_counts=3), ["default_hooks.checkpoint.interval=1000", "nearest is 999"]),
     (dict(train_dataloader__dataset__pipeline__1__p=3), ["RandomFlip", "3"]),
     (dict(train_dataloader__dataset__caption_column="title"), ["'title'", "image, text, score"]),

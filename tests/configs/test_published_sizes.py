@@ -101,4 +101,4 @@ def test_lcm_loras_have_their_published_sizes(name, size):
         plan = check_model(config.model)
     check_average(config, plan)
     assert sum(tensor.numel() for tensor in plan.trained_state().values()) == size
-    assert plan.method.sampling["guidance_scale"] == 1.0
+    assert plan.student_sampling["guidance_scale"] == 1.0

@@ -19,7 +19,7 @@ from torch import nn
 from diffdistill.config.read import load_config
 from diffdistill.errors import InputError
 from diffdistill.export.lora_file import read_lora, scaled
-from diffdistill.export.lora_transfer import counterparts, delta_norm
+from diffdistill.export.lora_transfer import counterparts, delta_norm, transfer_lora
 from diffdistill.students.cut import make_student
 
 SD, SDXL = StableDiffusionPipeline, StableDiffusionXLPipeline
@@ -432,3 +432,8 @@ def test_a_folder_names_its_file_by_diffusers_or_has_only_one(make, tmp_path):
         read_lora(folder, SD, teacher.unet.config)
     write_kohya(folder / FILE, {"lora_unet_": adapted_layers(teacher.unet, "conv_in")})
     assert list(read_lora(folder, SD, teacher.unet.config)["unet"]) == ["conv_in"]
+
+
+def test_a_fine_tuning_has_no_student_to_fit(tmp_path):
+    with pytest.raises(InputError, match=r"sdxl_shapes_finetune_shapes.py: a FineTuner has no student of its own"):
+        transfer_lora("any.safetensors", load_config("sdxl_shapes_finetune_shapes"), str(tmp_path / "out"))

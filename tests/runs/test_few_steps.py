@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import diffusers
 import pytest
@@ -360,6 +361,22 @@ def test_updates_of_progressive_distillation_are_the_papers(name, updates):
     for stage in stages:  # annealed to zero at the very end
         assert (stage.param_scheduler[-1].end, stage.param_scheduler[-1].end_factor) == (stage.train_cfg.max_iters, 0.0)
         assert "ema" not in stage.default_hooks
+
+
+def test_a_teacher_that_knows_a_range_of_scales_is_sampled_with_guidance(tiny_sdxl):
+    """It is the student of a stage of latent consistency, which was told its scales."""
+    consistency = dict(type="LatentConsistency", guidance_scale=[1, 19])
+    first = dict(name="a", model=dict(student=dict(guidance_embedding=16, keep={}), method=consistency))
+    second = dict(name="b", model=dict(teacher=dict(denoiser="previous"), method=dict(PD, guidance_scale=[1, 19])))
+    config = load_config("small_sd_xl_shapes", {"model.teacher.checkpoint": str(tiny_sdxl)})
+    config.model = dict(config.model, losses=dict(task=dict(type="TaskLoss")), student=dict(), feature_pairs=None)
+    config.stages = [first, second]
+    stages = stage_configs(config)
+    method = plan_stages(stages)[0].method
+    assert stages[1].model.sampling["guidance_scale"] == 10.0
+    assert stages[1].model.sampling["scheduler"]["type"] == "LCMScheduler"
+    untold, told = (method.sampling(SimpleNamespace(embeds_guidance=told)) for told in (False, True))
+    assert (untold["guidance_scale"], told["guidance_scale"]) == (1.0, 10.0)  # one method, planned twice
 
 
 # Bad input
