@@ -1,6 +1,7 @@
 """What a run leaves of what it trained, on disk: whole models in diffusers' format, adapters for diffusers or peft."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import peft
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
-from diffdistill.files import save_whole, write_whole
+from diffdistill.families.saving import save_model
+from diffdistill.files import write_whole
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import Plan
 
@@ -20,7 +22,7 @@ DORA = "lora_magnitude_vector"
 def save_models(model: DiffusionModel, folder: Path) -> list[Path]:
     """Write every model that is trained whole to `folder/<component>`; gives these folders."""
     whole = [name for name in model.trained if name not in model.adapted]
-    return [save_whole(model.component(name), folder / name) for name in whole]
+    return [write_whole(partial(save_model, model.component(name)), folder / name) for name in whole]
 
 
 def save_adapters(model: DiffusionModel, folder: Path) -> Path:
