@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.families.loading import load_model
 from diffdistill.families.saving import save_model
 from diffdistill.files import write_whole
 from diffdistill.models.base import DiffusionModel
@@ -69,7 +70,7 @@ def load_trained(model: DiffusionModel, folder: Path) -> None:
             if name == model.family.denoiser_name:
                 found = model.family.load_student(Checkpoint(str(where), "--checkpoint"))
             else:
-                found = Checkpoint(str(where), "--checkpoint").load(type(component).from_pretrained)
+                found = load_model(Checkpoint(str(where), "--checkpoint"), type(component))
             check_weights(found.state_dict(), component.state_dict(), str(where))
             component.load_state_dict(found.state_dict())
 
