@@ -46,4 +46,10 @@ def restore_names(folder: Path) -> None:
 
 
 def published_name(name: str) -> str:
+    """The name of a CLIP text encoder's tensor in published checkpoints."""
     return name if name.startswith((PREFIX, OUTSIDE)) else PREFIX + name
+
+
+def name_in(encoder: nn.Module, name: str) -> str:
+    """The name in `encoder` itself, as this version of transformers builds it, of a tensor with or without the prefix."""
+    return published_name(name) if hasattr(encoder, PREFIX.rstrip(".")) else name.removeprefix(PREFIX)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.families.loading import load_model
-from diffdistill.families.saving import save_model
+from diffdistill.families.saving import name_in, published_name, save_model
 from diffdistill.files import write_whole
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import Plan
@@ -43,7 +43,7 @@ def write_adapters(model: DiffusionModel, folder: Path) -> None:
         config, weights = component.peft_config["default"], adapter_state(component)
         if config.peft_type == peft.PeftType.LORA:
             if name in model.family.text_encoders:  # transformers, which loads them, knows DoRA's vectors by the longer name
-                weights = {key + ".weight" * key.endswith(DORA): tensor for key, tensor in weights.items()}
+                weights = {published_name(key) + ".weight" * key.endswith(DORA): value for key, value in weights.items()}
             for_diffusers[f"{name}_lora_layers"] = weights
             for_diffusers[f"{name}_lora_adapter_metadata"] = config.to_dict()
         else:
@@ -64,6 +64,8 @@ def load_trained(model: DiffusionModel, folder: Path) -> None:
         component, where = model.component(name), find_trained(folder, name, name in model.adapted)
         if name in model.adapted:
             found = read_adapter(where, name)
+            if name in model.family.text_encoders:
+                found = {name_in(component, key): tensor for key, tensor in found.items()}
             check_weights(found, adapter_state(component), str(where))
             peft.set_peft_model_state_dict(component, found)
         else:
