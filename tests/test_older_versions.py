@@ -31,7 +31,7 @@ def older(request, tmp_path_factory) -> Path:
     command = [sys.executable, "-m", "pip", "install", *map(str, options), f"transformers=={request.param}"]
     installed = subprocess.run(command, capture_output=True, text=True, check=False)
     if installed.returncode:
-        reason = f"transformers {request.param} cannot be installed: {installed.stderr.strip()[-300:]}"
+        reason = f"transformers {request.param} cannot be installed: {installed.stderr.strip().splitlines()[-1]}"
         (pytest.fail if os.environ.get("REQUIRE_INDEX") else pytest.skip)(reason)
     return folder
 
