@@ -20,6 +20,7 @@ def main() -> None:
     args = parse_args()
     import torch
 
+    from diffdistill.families.saving import save_pipeline
     from diffdistill.shapes.parts import make_pipeline
     from diffdistill.shapes.text_encoder import train_text_encoder
     from diffdistill.shapes.vae import round_trip, train_vae
@@ -48,7 +49,7 @@ def main() -> None:
     figures |= {"vae_round_trip": round_trip(vae, args.seed + 1, n=1024), "vae_round_trip_n": 1024}
     for layout in args.layout:
         pipeline = make_pipeline(layout, vae, encoder, encoder_2, args.seed)
-        pipeline.save_pretrained(args.out / layout)
+        save_pipeline(pipeline, args.out / layout)
         figures[f"{layout}_unet_parameters"] = pipeline.unet.num_parameters()
     figures["seconds"] = round(time.perf_counter() - start, 1)
     (args.out / "parts.json").write_text(json.dumps(figures, indent=2) + "\n")

@@ -9,6 +9,7 @@ from torch import nn
 from diffdistill.errors import InputError
 from diffdistill.export.card import Card, check_measured, find_source, read_speed, write_card
 from diffdistill.export.card.licence import find_licence
+from diffdistill.families.saving import save_pipeline
 from diffdistill.files import check_folder, write_whole
 from diffdistill.models.adapters import take_out
 from diffdistill.models.base import DiffusionModel
@@ -94,4 +95,4 @@ def write_pipeline(model: DiffusionModel, folder: Path, dtype: str, fuse_lora: b
     for model in pipeline.components.values():
         if isinstance(model, nn.Module):
             nn.Module.to(model, DTYPES[dtype])
-    pipeline.save_pretrained(folder)
+    save_pipeline(pipeline, folder)

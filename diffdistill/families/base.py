@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.families.loading import load_model, load_pipeline
 from diffdistill.families.terminal_snr import check_terminal_snr, rescaled_config, rescaled_sampler
 from diffdistill.noise import NoiseSchedule
 
@@ -123,13 +124,8 @@ class Family:
     def load(self, dtype: torch.dtype, trained: Collection[str] = ()) -> diffusers.DiffusionPipeline:
         """The pipeline without its denoiser, in eval mode, frozen, in `dtype`; but for `trained` models, which are fp32."""
         options = {} if self.vae is None else {"vae": self.load_vae()}
-        pipeline = self.checkpoint.load(
-            self.pipeline_class.from_pretrained,
-            **{self.denoiser_name: None},
-            **options,
-            **self.load_options,
-            variant=self.variant,
-        )
+        options |= {self.denoiser_name: None, **self.load_options}
+        pipeline = load_pipeline(self.checkpoint, self.pipeline_class, self.variant, **options)
         for name, model in pipeline.components.items():
             if not isinstance(model, nn.Module):
                 continue
@@ -144,7 +140,7 @@ class Family:
         return pipeline
 
     def load_vae(self) -> diffusers.AutoencoderKL:
-        return self.vae.load(diffusers.AutoencoderKL.from_pretrained)
+        return load_model(self.vae, diffusers.AutoencoderKL)
 
     def load_denoiser(self) -> nn.Module:
         """The teacher's denoiser in fp32: the student's first weights are copied from it before it is cast."""
@@ -157,16 +153,7 @@ class Family:
         return self._load_denoiser(checkpoint, subfolder=self._student_folder(checkpoint) or None)
 
     def _load_denoiser(self, checkpoint: Checkpoint, **options) -> nn.Module:
-        load = self.denoiser_class.from_pretrained
-        denoiser, info = checkpoint.load(load, output_loading_info=True, **options)
-        # Of such tensors diffusers would start the one kind from random values, and leave the other kind out.
-        for problem, names in (("missing", info["missing_keys"]), ("left over", info["unexpected_keys"])):
-            if names:
-                raise InputError(
-                    f"{checkpoint.key}={checkpoint.name}: the weights of the {self.denoiser_class.__name__} are not those of"
-                    f" its config.json: {len(names)} tensors are {problem}, such as {min(names)}"
-                )
-        return denoiser
+        return load_model(checkpoint, self.denoiser_class, exact=True, **options)
 
     def read_student_config(self, checkpoint: Checkpoint) -> dict:
         """The config of a pretrained student's denoiser; on disk, its weights are checked as well."""

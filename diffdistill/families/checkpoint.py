@@ -1,5 +1,6 @@
 """Where a pipeline's files are: a folder, a hub name, or a pipeline of this package (`diffdistill::sdxl_shapes`)."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -39,6 +40,12 @@ class Checkpoint:
     @property
     def is_folder(self) -> bool:
         return Path(self.path).is_dir()
+
+    def at(self, folder: str | Path) -> "Checkpoint":
+        """The same checkpoint where it was downloaded to; errors go on naming it as the config does."""
+        found = copy.copy(self)
+        found.path = str(folder)
+        return found
 
     def read_json(self, file: str) -> dict:
         """The JSON file at `file`, relative to the checkpoint."""

@@ -1,6 +1,7 @@
 """What a run leaves of what it trained, on disk: whole models in diffusers' format, adapters for diffusers or peft."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import peft
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
-from diffdistill.files import save_whole, write_whole
+from diffdistill.families.loading import load_model
+from diffdistill.families.saving import name_in, published_name, save_model
+from diffdistill.files import write_whole
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import Plan
 from diffdistill.students.cut import first_difference
@@ -21,7 +24,7 @@ DORA = "lora_magnitude_vector"
 def save_models(model: DiffusionModel, folder: Path) -> list[Path]:
     """Write every model that is trained whole to `folder/<component>`; gives these folders."""
     whole = [name for name in model.trained if name not in model.adapted]
-    return [save_whole(model.component(name), folder / name) for name in whole]
+    return [write_whole(partial(save_model, model.component(name)), folder / name) for name in whole]
 
 
 def save_adapters(model: DiffusionModel, folder: Path) -> Path:
@@ -41,7 +44,7 @@ def write_adapters(model: DiffusionModel, folder: Path) -> None:
         config, weights = component.peft_config["default"], adapter_state(component)
         if config.peft_type == peft.PeftType.LORA:
             if name in model.family.text_encoders:  # transformers, which loads them, knows DoRA's vectors by the longer name
-                weights = {key + ".weight" * key.endswith(DORA): tensor for key, tensor in weights.items()}
+                weights = {published_name(key) + ".weight" * key.endswith(DORA): value for key, value in weights.items()}
             for_diffusers[f"{name}_lora_layers"] = weights
             for_diffusers[f"{name}_lora_adapter_metadata"] = config.to_dict()
         else:
@@ -62,13 +65,15 @@ def load_trained(model: DiffusionModel, folder: Path) -> None:
         component, where = model.component(name), find_trained(folder, name, name in model.adapted)
         if name in model.adapted:
             found = read_adapter(where, name)
+            if name in model.family.text_encoders:
+                found = {name_in(component, key): tensor for key, tensor in found.items()}
             check_weights(found, adapter_state(component), str(where))
             peft.set_peft_model_state_dict(component, found)
         else:
             if name == model.family.denoiser_name:
                 found = model.family.load_student(Checkpoint(str(where), "--checkpoint"))
             else:
-                found = Checkpoint(str(where), "--checkpoint").load(type(component).from_pretrained)
+                found = load_model(Checkpoint(str(where), "--checkpoint"), type(component))
             check_weights(found.state_dict(), component.state_dict(), str(where))
             component.load_state_dict(found.state_dict())
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -22,6 +21,7 @@ from diffdistill.config.read import load_config, short_name
 from diffdistill.config.stages import last_stage
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
+from diffdistill.families.loading import load_pipeline
 from diffdistill.files import read_lines
 from diffdistill.models.plan import DTYPES
 from diffdistill.registry import MODELS
@@ -69,8 +69,7 @@ def is_pipeline(source: str) -> bool:
 
 
 def pipeline_sampler(source: str, options: Mapping, dtype: str) -> Sampler:
-    load = diffusers.DiffusionPipeline.from_pretrained
-    pipeline = Checkpoint(source, "source").load(load).to(get_device(), DTYPES[dtype])
+    pipeline = load_pipeline(Checkpoint(source, "source")).to(get_device(), DTYPES[dtype])
     pipeline.set_progress_bar_config(disable=True)
 
     def draw(prompt: str, seed: int) -> np.ndarray:

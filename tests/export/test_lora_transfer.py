@@ -273,7 +273,8 @@ def test_figures_are_the_norms_of_what_stays(make, tiny_sdxl, tmp_path):
     """SSD-1B has no attention in its mid block, and ten transformer layers have become four."""
     teacher, _, layers = make(SSD_1B, SDXL)
     unet = adapted_layers(teacher.unet, "attn2.to_k", "conv_in")
-    encoder = {"text_model.encoder.layers.0.mlp.fc1": teacher.text_encoder.encoder.layers[0].mlp.fc1.weight}
+    flat = getattr(teacher.text_encoder, "text_model", teacher.text_encoder)  # as transformers has it from 5.6 on
+    encoder = {"text_model.encoder.layers.0.mlp.fc1": flat.encoder.layers[0].mlp.fc1.weight}
     file = tmp_path / "lora.safetensors"
     deltas = write_kohya(file, {"lora_unet_": unet, "lora_te1_": encoder})
     ended = transfer(file, SSD_1B, tiny_sdxl, tmp_path / "out", "--json", tmp_path / "figures.json")

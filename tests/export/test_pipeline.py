@@ -6,9 +6,11 @@ import diffusers
 import numpy as np
 import runs
 import torch
+from safetensors.torch import load_file
 
 from diffdistill.config.check import check_model
 from diffdistill.config.read import load_config
+from diffdistill.families.saving import published_name
 from diffdistill.runs.load import Trained, read_weights
 
 
@@ -97,6 +99,16 @@ def test_the_pipeline_gives_the_pictures_of_the_validation(shapes_run, tiny_sdxl
 
     levels = 255 * np.stack(draw(captions, seeds, output_type="np"))
     assert np.abs(levels - distiller.sample(captions, seeds)).max() < 0.5 + 1e-2  # which are rounded
+
+
+def test_the_text_encoders_bear_the_names_that_all_versions_of_transformers_read(shapes_run, tiny_sdxl, tmp_path):
+    ended = export(tiny_sdxl, shapes_run.work_dir / "unet", tmp_path / "out")
+    assert ended.code == 0, ended
+    for name in ("text_encoder", "text_encoder_2"):
+        ours, theirs = (load_file(folder / name / "model.safetensors") for folder in (tmp_path / "out", tiny_sdxl))
+        assert all(key.startswith("text_model.") or key == "text_projection.weight" for key in ours)
+        assert len(ours) == len(theirs)
+        assert all(torch.equal(ours[published_name(key)], tensor) for key, tensor in theirs.items())
 
 
 # The hub

@@ -139,7 +139,7 @@ def test_weights_of_another_config_are_refused(copy, weights, config, problem):
     models[weights].save_pretrained(copy / "unet")
     models[config].save_config(copy / "unet")
     message = refusal(load, copy)
-    assert message.startswith(f"{KEY}={copy}: the weights of the UNet2DConditionModel are not those of its config.json")
+    assert message.startswith(f"{KEY}={copy}: the weights of the UNet2DConditionModel in unet/ are not those of its config")
     assert f"tensors are {problem}, such as mid_block.attentions.0.norm.bias" in message
 
 

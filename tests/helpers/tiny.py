@@ -19,7 +19,6 @@ from diffusers import (
 from PIL import Image, ImageDraw
 from transformers import (
     CLIPConfig,
-    CLIPImageProcessorPil,
     CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
@@ -29,6 +28,11 @@ from transformers import (
     Dinov2Config,
     Dinov2Model,
 )
+
+try:
+    from transformers import CLIPImageProcessorPil
+except ImportError:  # older versions call it so, and have no other without torchvision
+    from transformers import CLIPImageProcessor as CLIPImageProcessorPil
 
 WIDTH = 32  # of each text encoder
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}

@@ -10,12 +10,13 @@ import pytest
 import runs
 import torch
 from peft_kinds import KINDS, shake
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from diffdistill.config.read import load_config
 from diffdistill.config.stages import stage_configs
 from diffdistill.config.summary import summarize
 from diffdistill.errors import InputError
+from diffdistill.families.saving import published_name
 from diffdistill.models.finetuner import FineTuner
 from diffdistill.models.saved import load_trained, save_adapters
 
@@ -98,7 +99,8 @@ def test_exported_and_saved_weights_are_the_adapters_averages_alone(run):
     saved = runs.checkpoint(run.work_dir, 4)
     exported = weights(run.work_dir / "step3")
     average = {name.removeprefix("trained.").replace(".default", ""): tensor for name, tensor in saved["state_dict"].items()}
-    assert equal(exported, average)
+    ours, theirs = ({key.replace(".text_model.", "."): tensor for key, tensor in of.items()} for of in (exported, average))
+    assert equal(ours, theirs)
     assert not equal(exported, weights(run.work_dir / "step1"))
     raw = {name.removeprefix("module."): tensor for name, tensor in saved["ema_state_dict"].items() if name != "steps"}
     assert raw.keys() == saved["state_dict"].keys()
@@ -144,6 +146,7 @@ def test_a_run_that_trains_all_leaves_whole_models(config, tiny_sd, tmp_path):
     for name in ("unet", "text_encoder"):
         ours = load_file(next((tmp_path / "run" / name).glob("*.safetensors")))
         theirs = load_file(next((tiny_sd / name).glob("*.safetensors")))
+        theirs = theirs if name == "unet" else {published_name(key): tensor for key, tensor in theirs.items()}
         assert ours.keys() == theirs.keys()
         assert not equal(ours, theirs)
     export = runs.tool("export", config, tmp_path / "out", "--checkpoint", tmp_path / "run" / "unet", *options)
@@ -173,7 +176,8 @@ def test_two_ranks_train_adapters_of_which_some_have_no_gradient(config, tiny_sd
     assert {name.split(".")[0] for name in names} == {"unet", "text_encoder", "text_encoder_2"}
     moved = [name for name in names if ".lora_B." in name and names[name].abs().sum() > 0]
     assert moved
-    assert not any(name.startswith("text_encoder.encoder.layers.1.") for name in moved)
+    assert any(name.startswith("text_encoder.text_model.encoder.layers.0.") for name in moved)
+    assert not any(name.startswith("text_encoder.text_model.encoder.layers.1.") for name in moved)
 
 
 def test_the_summary_counts_what_is_trained(run, config, tiny_sd):
@@ -223,6 +227,28 @@ def test_diffusers_loads_an_adapter_and_unloads_it(name, kind, request, tmp_path
     assert np.array_equal((with_adapter * 255).round().astype(np.uint8), model.sample(["a red circle"], [0]))
     pipe.unload_lora_weights()
     assert np.array_equal(pictures(pipe), before)
+
+
+def test_adapters_of_text_encoders_bear_published_names_and_load_with_or_without_the_prefix(tiny_sdxl, tmp_path):
+    """Older transformers would not find the others, and leave the text encoder without its adapter."""
+    options = dict(
+        base=dict(type="StableDiffusionXL", checkpoint=str(tiny_sdxl)),
+        losses=dict(task=dict(type="TaskLoss")),
+        adapter=KINDS["lora"],
+        text_encoder_adapter=dict(KINDS["lora"], target_modules=["q_proj", "out_proj"]),
+    )
+    model = FineTuner(**options)
+    for component in model.adapted:
+        shake(model.component(component))
+    folder = save_adapters(model, tmp_path / "step0")
+    names = [name for name in weights(folder) if name.startswith("text_encoder")]
+    assert {name.split(".")[1] for name in names} == {"text_model"}
+    load_trained(twin := FineTuner(**options), folder)
+    assert equal(dict(twin.state_dict()), dict(model.state_dict()))
+    before = {name.replace("text_encoder.text_model.", "text_encoder."): value for name, value in weights(folder).items()}
+    save_file(before, folder / "pytorch_lora_weights.safetensors")
+    load_trained(twin := FineTuner(**options), folder)
+    assert equal(dict(twin.state_dict()), dict(model.state_dict()))
 
 
 @pytest.mark.parametrize("kind", ["loha", "lokr", "oft"])
@@ -277,7 +303,9 @@ def test_an_unfused_adapter_stands_beside_its_base(run, config, tiny_sd, tmp_pat
     assert ended.code == 0, ended
     for name in ("unet", "text_encoder"):
         file = next((tiny_sd / name).glob("*.safetensors")).relative_to(tiny_sd)
-        assert equal(load_file(tmp_path / "out" / file), load_file(tiny_sd / file))
+        theirs = load_file(tiny_sd / file)
+        theirs = theirs if name == "unet" else {published_name(key): tensor for key, tensor in theirs.items()}
+        assert equal(load_file(tmp_path / "out" / file), theirs)
     assert equal(weights(tmp_path / "out"), weights(run.work_dir / "step3"))
     pipe = plain(tmp_path / "out")
     before = pictures(pipe)

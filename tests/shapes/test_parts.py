@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from safetensors.torch import load_file
 
 from diffdistill.shapes import parts, world
 from diffdistill.shapes.pixels import to_images, to_tensor
@@ -117,6 +118,8 @@ def made(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(("layout", "kind"), [("sdxl", StableDiffusionXLPipeline), ("sd", StableDiffusionPipeline)])
 def test_the_tool_writes_pipelines_that_load_and_sample(made, layout, kind):
+    for file in (made / layout).glob("text_encoder*/model.safetensors"):
+        assert all(name.startswith(("text_model.", "text_projection.")) for name in load_file(file))
     pipeline = kind.from_pretrained(made / layout)
     pipeline.set_progress_bar_config(disable=True)
     captions = ["a large red circle on a blue background", "a small red cross on a blue background"]
