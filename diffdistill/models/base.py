@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from diffdistill.families.base import freeze
 from diffdistill.models.adapters import train_adapters
 from diffdistill.models.frozen import Frozen
-from diffdistill.models.plan import Plan, adapter_tree, compute_dtype, scheduler_class
+from diffdistill.models.plan import Plan, adapter_tree, compute_dtype, scheduler_class, warn_of_half_on_cpu
 from diffdistill.noise import NoiseSchedule
 from diffdistill.step import Step
 
@@ -48,6 +48,7 @@ class DiffusionModel(BaseModel):
     ):
         super().__init__(data_preprocessor)
         self.dtype = compute_dtype(dtype)
+        warn_of_half_on_cpu(dtype, "model.dtype")
         self.family, self.losses, self.method = plan.family, plan.losses, plan.method
         self.noise_schedule, self.layers = plan.noise_schedule, plan.layers
         self.sampling = dict(sampling or {})
