@@ -64,7 +64,8 @@ class TrainingStep:
         self.distiller, self.batches = model_of(runner).train(), runner.train_loop.dataloader_iterator
         self.device = device
         self.batch = self.distiller.data_preprocessor(next(self.batches))
-        self.latents, self.condition = self.distiller.encode(self.batch)
+        with torch.no_grad():  # where a text encoder is trained, its graph would serve for one step alone
+            self.latents, self.condition = self.distiller.encode(self.batch)
 
     @property
     def teachers(self) -> list[nn.Module]:
