@@ -8,6 +8,7 @@ import mmengine.hooks
 import pytest
 import runs
 import torch
+from diffusers.training_utils import EMAModel
 from mmengine.optim import OptimWrapper
 from torch import nn
 
@@ -54,6 +55,21 @@ def test_without_accumulation_an_average_is_mmengines(kind):
 
 def test_the_interval_counts_updates():
     assert averages(HOOKS.build(dict(type="EMAHook", momentum=0.5, interval=2)), 2, 6)[1::2] == [-1.0, -1.0, -2.0]
+
+
+def test_the_average_of_bk_sdm_warms_up_as_its_authors():
+    """Their EMAModel has a mean age of 100 after 1,000 updates; a decay of 0.9999 alone makes that 950."""
+    config = load_config("bk_sdm_small_distill_from_sd_14_laion_212k")
+    hook, counts = HOOKS.build(config.default_hooks.ema), config.optim_wrapper.accumulative_counts
+    ours = averages(hook, counts, 1000 * counts)[counts - 1 :: counts]
+    weight, theirs = nn.Parameter(torch.zeros(())), []
+    average = EMAModel([weight], decay=0.9999)
+    for _ in range(1000):
+        weight.data -= 1
+        average.step([weight])
+        theirs.append(average.shadow_params[0].item())
+    assert ours == pytest.approx(theirs, abs=0.15)  # of an update: MMEngine's decay is that of the one before
+    assert ours[-1] == pytest.approx(-900, abs=0.15)
 
 
 def test_an_average_copies_the_student_and_shares_its_teacher(tiny_sdxl):
