@@ -1,17 +1,25 @@
 """What the command-line tools share."""
 
 import functools
+import logging
 import os
+import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-INTERRUPTED = 130  # what a shell gives for a command that Ctrl-C has stopped
+# What a shell gives for a command that Ctrl-C has stopped, and for one whose output nobody reads any more.
+INTERRUPTED, UNREAD = 130, 141
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """Show a mistake of the user as one line without a traceback, and exit with status 2; Ctrl-C likewise, with 130."""
+    """Show a mistake of the user as one line without a traceback, and exit with status 2; Ctrl-C likewise, with 130.
+
+    Where the reader of the output has gone, as with `| head`, nothing is shown, and the status is 141.
+    """
 
     @functools.wraps(main)
+    @unread_is_no_error()
     def run() -> None:
         from diffdistill.errors import InputError
 
@@ -31,6 +39,33 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             raise SystemExit(INTERRUPTED) from None
 
     return run
+
+
+@contextmanager
+def unread_is_no_error() -> Iterator[None]:
+    """End quietly where the reader of stdout has gone. A training goes on until its end: its log is in a file as well."""
+    logging.raiseExceptions = False  # or the log of a training would show a traceback for each of its lines
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # when Python exits it is too late
+    except (BrokenPipeError, SystemExit) as ended:
+        by_rich = isinstance(ended, SystemExit) and isinstance(ended.__context__, BrokenPipeError)
+        if not by_rich and not (isinstance(ended, BrokenPipeError) and is_unread(sys.stdout)):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+        raise SystemExit(UNREAD) from None
+
+
+def is_unread(stream) -> bool:
+    """Whether `stream` is a pipe whose reader has gone."""
+    try:
+        poll = select.poll()
+        poll.register(stream, 0)  # no event but errors
+        return bool(poll.poll(0))
+    except (AttributeError, ValueError, OSError):  # no `poll` on this system, or no file behind the stream
+        return False
 
 
 def one_line(error: Exception) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from diffdistill.command import command
+
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """# Model zoo
 
@@ -54,6 +56,7 @@ def model_zoo() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "MODEL_ZOO.md", help="file to write (default: %(default)s)")

@@ -5,6 +5,8 @@ import json
 import time
 from pathlib import Path
 
+from diffdistill.command import command
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -16,6 +18,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@command
 def main() -> None:
     args = parse_args()
     import torch

@@ -14,7 +14,7 @@ from diffdistill.benchmarks.published import PRESETS
 from diffdistill.benchmarks.timing import Part, interleave, median_ratio, ninetieth
 from diffdistill.benchmarks.variants import Variant
 from diffdistill.errors import InputError
-from diffdistill.models.plan import DTYPES
+from diffdistill.models.plan import DTYPES, warn_of_half_on_cpu
 from diffdistill.students.cut import build_on_meta
 from diffdistill.students.denoisers import rules_of
 from diffdistill.students.size import count, measure
@@ -45,6 +45,7 @@ class Protocol:
     def __post_init__(self):
         if self.dtype not in DTYPES:
             raise InputError(f"--dtype {self.dtype} is unknown; choose from {', '.join(DTYPES)}")
+        warn_of_half_on_cpu(self.dtype, "--dtype", self.device)
         for key in ("steps", "batch", "rounds", "warmup"):
             if getattr(self, key) < 1:
                 raise InputError(f"--{key} {getattr(self, key)}: give 1 or more")

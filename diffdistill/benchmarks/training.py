@@ -22,7 +22,7 @@ from diffdistill.config.stages import last_stage
 from diffdistill.engine.runner import model_of
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
-from diffdistill.models.plan import DTYPES
+from diffdistill.models.plan import DTYPES, warn_of_half_on_cpu
 from diffdistill.registry import MODELS
 
 PARTS = ("data", "encode", "teacher", "student", "backward", "optimizer", "rest")
@@ -64,7 +64,8 @@ class TrainingStep:
         self.distiller, self.batches = model_of(runner).train(), runner.train_loop.dataloader_iterator
         self.device = device
         self.batch = self.distiller.data_preprocessor(next(self.batches))
-        self.latents, self.condition = self.distiller.encode(self.batch)
+        with torch.no_grad():  # where a text encoder is trained, its graph would serve for one step alone
+            self.latents, self.condition = self.distiller.encode(self.batch)
 
     @property
     def teachers(self) -> list[nn.Module]:
@@ -152,6 +153,7 @@ def measure_training(config: Config, rounds: int = 20, warmup: int = 2, random_w
             raise InputError(f"--{key} {value}: give 1 or more")
     config = last_stage(config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    warn_of_half_on_cpu(config.model.get("dtype", "float32"), "model.dtype")
     with TemporaryDirectory(prefix="diffdistill-benchmark-") as folder:
         if random_weights:
             use_random_weights(config, Path(folder, "teacher"))

@@ -66,6 +66,7 @@ def load_config(name: str, options: dict | None = None, work_dir: str | None = N
     drop_scopes(config._cfg_dict)
     merge_options(config, options or {})
     drop_hooks(config)
+    drop_worker_options(config)
     config.work_dir = work_dir or config.get("work_dir") or str(Path("work_dirs", path.stem))
     return config
 
@@ -112,6 +113,15 @@ def drop_hooks(config: Config) -> None:
     for name, hook in list((config.get("default_hooks") or {}).items()):
         if hook is None and name not in MMENGINE_HOOKS:
             config.default_hooks.pop(name)
+
+
+def drop_worker_options(config: Config) -> None:
+    """Drop what a DataLoader without workers refuses, so that `train_dataloader.num_workers=0` alone turns them off."""
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = config.get(name)
+        if loader and not loader.get("num_workers"):
+            for key in ("persistent_workers", "prefetch_factor"):
+                loader.pop(key, None)
 
 
 def drop_scopes(section) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from diffdistill.config.check import check_model
+from diffdistill.config.read import drop_worker_options
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
 from diffdistill.models.distiller import Distiller, StudentPlan
@@ -39,6 +40,7 @@ def stage_configs(config: Config) -> list[Config]:
             merged.merge_from_dict(stage)
         except (TypeError, KeyError) as error:
             raise InputError(f"{title}: {error}") from None
+        drop_worker_options(merged)
         merged.work_dir = str(Path(config.work_dir, f"stage_{number}_{name}"))
         merged.experiment_name = f"{run_name(config)}_stage_{number}_{name}"
         merged.custom_hooks = [*merged.get("custom_hooks", []), dict(type="StageHook", title=title)]

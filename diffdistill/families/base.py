@@ -46,6 +46,7 @@ class Family:
     denoiser_name = "unet"
     models: tuple[str, ...]  # the other models of the pipeline
     load_options: ClassVar[dict] = {}  # for `from_pretrained`: leaves out what neither training nor sampling needs
+    normalises_latents = False  # whether the pipeline heeds `latents_mean` and `latents_std` of its VAE
     of_picture: tuple[str, ...] = ()  # entries of the conditioning that describe the picture and not its caption
 
     def __init__(
@@ -185,16 +186,29 @@ class Family:
     def encode_pictures(self, pipeline: diffusers.DiffusionPipeline, pictures: Tensor) -> Tensor:
         """Scaled latents in fp32 of pictures (B, 3, H, W) in [-1, 1], sampled from the VAE's posterior."""
         vae = pipeline.vae
-        latents = vae.encode(pictures.to(vae.dtype)).latent_dist.sample()
-        return latents.float() * vae.config.scaling_factor
+        latents = vae.encode(pictures.to(vae.dtype)).latent_dist.sample().float()
+        mean, std = self.latent_statistics(vae, latents)
+        return (latents - mean) * vae.config.scaling_factor / std
 
     @torch.no_grad()
     def decode(self, pipeline: diffusers.DiffusionPipeline, latents: Tensor) -> np.ndarray:
         """Pictures (B, H, W, 3), uint8, of scaled latents, decoded in the VAE's own dtype."""
         vae = pipeline.vae
-        pictures = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+        latents = latents.to(vae.dtype)
+        mean, std = self.latent_statistics(vae, latents)
+        pictures = vae.decode(latents * std / vae.config.scaling_factor + mean, return_dict=False)[0]
         unit = pipeline.image_processor.postprocess(pictures.float(), output_type="np")
         return (unit * 255).round().astype(np.uint8)
+
+    def latent_statistics(self, vae: nn.Module, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """Mean and deviation of the VAE's unscaled latents, (1, C, 1, 1), by which the pipeline shifts and scales them.
+
+        They are 0 and 1 where the VAE says none, or the pipeline takes no notice of them.
+        """
+        found = [vae.config.get("latents_mean"), vae.config.get("latents_std")]
+        if not self.normalises_latents or None in found:
+            return 0.0, 1.0
+        return tuple(torch.tensor(values).view(1, -1, 1, 1).to(like) for values in found)
 
     def encode_captions(self, pipeline: diffusers.DiffusionPipeline, batch: dict) -> dict:
         """The denoiser's conditioning: the keyword arguments it takes beside noisy latents and timesteps.

@@ -21,6 +21,7 @@ class StableDiffusionXL(Family):
     pipeline_class = diffusers.StableDiffusionXLPipeline
     models = ("vae", "text_encoder", "text_encoder_2")
     load_options: ClassVar = dict(feature_extractor=None, image_encoder=None, add_watermarker=False)
+    normalises_latents = True
     of_picture = ("time_ids",)
 
     def encode_captions(self, pipeline, batch: dict) -> dict:

@@ -2,6 +2,7 @@
 
 from diffdistill.hooks.baseline import BaselineHook
 from diffdistill.hooks.checkpoint import SafeCheckpointHook
+from diffdistill.hooks.ema import EMAHook
 from diffdistill.hooks.evaluation import EvaluationHook
 from diffdistill.hooks.export import ExportHook
 from diffdistill.hooks.memory import MemoryHook
@@ -13,6 +14,7 @@ from diffdistill.hooks.target import TargetEMAHook
 
 __all__ = [
     "BaselineHook",
+    "EMAHook",
     "EvaluationHook",
     "ExportHook",
     "MemoryHook",

@@ -1,16 +1,15 @@
 """A moving average of the student that is a part of its training."""
 
-from mmengine.hooks import EMAHook
-
 from diffdistill.engine.runner import model_of
+from diffdistill.hooks.ema import EMAHook
 from diffdistill.registry import HOOKS
 
 
 @HOOKS.register_module()
 class TargetEMAHook(EMAHook):
-    """MMEngine's EMAHook, whose average is also the target network of `LatentConsistency`.
+    """An EMAHook, whose average is also the target network of `LatentConsistency`.
 
-    `momentum` is the weight of the new value: 0.05 for the paper's decay of 0.95.
+    `momentum` is the weight of the new value at every update: 0.05 for the paper's decay of 0.95.
     """
 
     def before_run(self, runner) -> None:

@@ -7,6 +7,7 @@ from mmengine.dist import get_world_size
 from torch import Tensor
 
 from diffdistill.errors import InputError
+from diffdistill.methods.parts.guidance import guided_sample
 from diffdistill.metrics.base import Metric
 from diffdistill.metrics.encoders import Encoder
 from diffdistill.registry import METRICS
@@ -17,9 +18,11 @@ class TeacherAgreement(Metric):
     """Mean squared difference of the predictions of teacher and student, by timestep, and how far apart their pictures are.
 
     The latents are those that the teacher samples for the caption and seed of a picture; noise of that seed is added. Both
-    models predict from the same noisy latents at each of `timesteps`, without guidance. `latent_mse_t<t>` is the mean of
-    (student - teacher)^2 over latents and pictures, `latent_mse` the mean of these over the timesteps. With `checkpoint`,
-    `feature_distance` is the mean of 1 - cosine between the features of the two pictures of a caption and seed.
+    models predict from the same noisy latents at each of `timesteps`, without guidance; but where the method has taught the
+    student what the teacher says under a guidance scale, the teacher is guided by it. `latent_mse_t<t>` is the mean of
+    (student - teacher)^2 over latents and pictures, in the teacher's prediction type, `latent_mse` the mean of these over
+    the timesteps. With `checkpoint`, `feature_distance` is the mean of 1 - cosine between the features of the two pictures
+    of a caption and seed.
 
     The teacher is sampled once for each caption: its latents are kept from one validation to the next, on the CPU.
 
@@ -49,7 +52,18 @@ class TeacherAgreement(Metric):
 
     def settings(self) -> dict:
         settings = dict(timesteps=self.timesteps, pictures=self.pictures)
+        if self._model is not None and self.guidance_scale is not None:
+            settings["agrees_under_guidance"] = self.guidance_scale
         return dict(settings, weights=self.encoder.name) if self.encoder else settings
+
+    @property
+    def guidance_scale(self) -> float | None:
+        """What the student is told, or has folded in (of a range, the middle); None where sampling alone has a scale."""
+        guidance = getattr(self.model.method, "guidance", None)
+        if guidance is None:
+            return None
+        embeds = self.model.student.config.time_cond_proj_dim is not None
+        return self.model.scheduler()[1]["guidance_scale"] if embeds else guidance.usual
 
     @torch.no_grad()
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
@@ -91,8 +105,18 @@ class TeacherAgreement(Metric):
         sizes = torch.tensor([[height, width, 0, 0, height, width]], device=latents.device).float()
         batch = dict(caption=[sample["caption"] for sample in samples], time_ids=sizes.repeat(len(samples), 1))
         condition = model.family.encode_captions(model.frozen.pipeline, batch)
-        step = model.take_compared_step(noisy, timesteps, condition, schedule.target(latents, noise, timesteps))
-        return (step.prediction.float() - step.teacher_prediction.float()).square().mean((1, 2, 3))
+        if self.guidance_scale is None:
+            theirs = model.predict_teacher(noisy, timesteps, condition)[0].float()
+        else:
+            scales = torch.full((len(samples),), float(self.guidance_scale), device=latents.device)
+            sample, _ = guided_sample(model, noisy, timesteps, condition, scales)
+            theirs = model.teacher_schedule.from_sample(sample, noisy, timesteps)
+            condition = model.tell_guidance(condition, scales)
+        ours = model.predict_student(noisy, timesteps, condition)
+        if model.teacher_schedule.prediction_type != schedule.prediction_type:
+            sample = schedule.to_sample(ours, noisy, timesteps)
+            ours = model.teacher_schedule.from_sample(sample, noisy, timesteps)
+        return (ours - theirs).square().mean((1, 2, 3))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         figures = {name: sum(result[name] for result in results) / len(results) for name in results[0]}

@@ -14,7 +14,7 @@ from diffdistill.families.base import freeze
 from diffdistill.methods.base import Features
 from diffdistill.models.adapters import train_adapters
 from diffdistill.models.frozen import Frozen
-from diffdistill.models.plan import Plan, adapter_tree, scheduler_class
+from diffdistill.models.plan import Plan, adapter_tree, scheduler_class, warn_of_half_on_cpu
 from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
@@ -47,6 +47,7 @@ class DiffusionModel(BaseModel):
         super().__init__(data_preprocessor)
         plan = plan or self.plan_class(**config)
         self.dtype = plan.dtype
+        warn_of_half_on_cpu(str(plan.dtype).removeprefix("torch."), "model.dtype")
         self.family, self.losses, self.method = plan.family, plan.losses, plan.method
         self.noise_schedule, self.layers, self.pairs = plan.noise_schedule, plan.layers, plan.pairs
         self.sampling, self.student_sampling, self.asked = dict(plan.sampling), plan.student_sampling, {}

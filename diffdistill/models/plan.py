@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import diffusers
 import torch
+from mmengine.device import get_device
 from torch import Tensor, nn
 
-from diffdistill.errors import InputError
+from diffdistill.errors import InputError, warn_once
 from diffdistill.families.base import Family
 from diffdistill.losses.base import Loss
 from diffdistill.methods.base import Method
@@ -30,6 +31,12 @@ def compute_dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise InputError(f"model.dtype={name!r} is unknown; expected one of {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def warn_of_half_on_cpu(dtype: str, key: str, device: str | None = None) -> None:
+    """One line where `key` asks for fp16 on a CPU; `device` is by default the one that models are put on."""
+    if dtype == "float16" and (device or get_device()) == "cpu":
+        warn_once(f"{key}=float16: most CPUs have no fp16 and take up to hundreds of times as long; give {key}=bfloat16")
 
 
 def scheduler_class(name: str) -> type:

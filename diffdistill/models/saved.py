@@ -46,7 +46,8 @@ def write_adapters(model: DiffusionModel, folder: Path) -> None:
             if name in model.family.text_encoders:  # transformers, which loads them, knows DoRA's vectors by the longer name
                 weights = {published_name(key) + ".weight" * key.endswith(DORA): value for key, value in weights.items()}
             for_diffusers[f"{name}_lora_layers"] = weights
-            for_diffusers[f"{name}_lora_adapter_metadata"] = config.to_dict()
+            # diffusers rebuilds the layers in train mode, where they would go on dropping. peft does so in eval mode.
+            for_diffusers[f"{name}_lora_adapter_metadata"] = config.to_dict() | dict(lora_dropout=0.0)
         else:
             config.save_pretrained(folder / name)
             save_file({f"base_model.model.{key}": tensor for key, tensor in weights.items()}, folder / name / PEFT_FILE)

@@ -52,7 +52,9 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
         if isinstance(error, torch.OutOfMemoryError):
             raise InputError(
                 f"out of memory with train_dataloader.batch_size={config.train_dataloader.batch_size}: lower it and raise"
-                " optim_wrapper.accumulative_counts in turn, or set model.gradient_checkpointing=True"
+                " optim_wrapper.accumulative_counts in turn, and by the same factor what counts iterations"
+                " (train_cfg.max_iters and val_interval, begin and end of param_scheduler, the intervals of default_hooks"
+                " but for an EMA's); or set model.gradient_checkpointing=True"
             ) from error
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise InputError(f"no space left on the disk of {config.work_dir}; {how_to_resume(config.work_dir)}") from error

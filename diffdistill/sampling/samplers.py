@@ -23,7 +23,7 @@ from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
 from diffdistill.families.loading import load_pipeline
 from diffdistill.files import read_lines
-from diffdistill.models.plan import DTYPES
+from diffdistill.models.plan import DTYPES, warn_of_half_on_cpu
 from diffdistill.registry import MODELS
 from diffdistill.runs.load import Trained, exported_student
 from diffdistill.sampling.grid import picture_grid
@@ -126,6 +126,8 @@ def samplers(
     """
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype} is unknown; choose from {', '.join(DTYPES)}")
+    if any(map(is_pipeline, sources)):  # a config says its own
+        warn_of_half_on_cpu(dtype, "--dtype")
     plans = [(source, *read_source(source, options, checkpoint, dict(overrides or {}))) for source in sources]
     taken: set[str] = set()
     teachers: list[Mapping] = []

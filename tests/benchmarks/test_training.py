@@ -106,6 +106,23 @@ def test_methods_that_ask_more_networks_more_often(tiny_sdxl):
     assert figures["model_tflop"] * 1e12 == pytest.approx(2 * (3 + 1 + 2) * forward, rel=0.01)
 
 
+@pytest.mark.parametrize("kind", ["StableDiffusion", "StableDiffusionXL"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_text_encoders_may_be_trained_too(kind, whole, request):
+    """Whole or by an adapter: steps on encoded inputs and steps that encode take turns."""
+    folder = request.getfixturevalue("tiny_sd" if kind == "StableDiffusion" else "tiny_sdxl")
+    config = load_config(runs.SHAPES, {"default_hooks.samples.prompts": None, "train_dataloader.batch_size": 2})
+    config.model = dict(
+        type="FineTuner",
+        base=dict(type=kind, checkpoint=str(folder)),
+        losses=dict(task=dict(type="TaskLoss")),
+        finetune_text_encoder=whole,
+        text_encoder_adapter=None if whole else dict(type="LoraConfig", r=2, target_modules=["q_proj", "v_proj"]),
+    )
+    rows = {row["part"]: row["seconds"] for row in measure_training(config, rounds=2, warmup=1)["rows"]}
+    assert all(rows[part] > 0 for part in ("bare", "step", "iteration", "encode", "student", "backward", "optimizer"))
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_table_fits_a_terminal(measured, width, capsys):
     report.print_training(measured[0], Console(width=width, highlight=False))

@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 
 from diffdistill.config.check import check_model, check_parts
 from diffdistill.config.read import find_config, load_config
+from diffdistill.config.stages import stage_configs
 
 FILES = sorted((runs.ROOT / "configs").rglob("*.py"))
 CONFIGS = [path for path in FILES if "_base_" not in path.parts]
@@ -48,6 +49,27 @@ def test_config_is_found_by_its_name_and_known_in_all_its_parts(path, on_disk):
     config = on_disk(path)
     check_parts(config)
     assert config.work_dir == f"work_dirs/{path.stem}"
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_without_workers_a_loader_has_no_options_of_workers(part):
+    """torch refuses `persistent_workers` and `prefetch_factor` where there is no worker."""
+    loader = dict(persistent_workers=True, prefetch_factor=2)
+    options = {f"{part}_dataloader.{key}": value for key, value in dict(loader, num_workers=0).items()}
+    config = load_config("ssd_1b_distill_from_sdxl_pokemon_blip", options)
+    assert not loader.keys() & config[f"{part}_dataloader"].keys()
+    options[f"{part}_dataloader.num_workers"] = 2
+    config = load_config("ssd_1b_distill_from_sdxl_pokemon_blip", options)
+    assert loader.items() <= dict(config[f"{part}_dataloader"]).items()
+
+
+def test_a_stage_may_turn_the_workers_off():
+    config = load_config("ssd_1b_distill_from_sdxl_pokemon_blip")
+    assert config.train_dataloader.persistent_workers
+    config.stages = [dict(name="one"), dict(name="two", train_dataloader=dict(num_workers=0))]
+    one, two = stage_configs(config)
+    assert "persistent_workers" in one.train_dataloader
+    assert "persistent_workers" not in two.train_dataloader
 
 
 def without_captions(config: Config) -> Config:

@@ -1,5 +1,8 @@
 """Each family loads, encodes and puts together a pipeline as diffusers does."""
 
+import json
+import shutil
+
 import diffusers
 import numpy as np
 import pytest
@@ -118,6 +121,40 @@ def test_decoding_is_the_pipelines(loaded):
         pictures = plain.vae.decode(latents / plain.vae.config.scaling_factor).sample
     expected = plain.image_processor.postprocess(pictures, output_type="pil")
     assert np.array_equal(family.decode(pipeline, latents), np.stack([np.asarray(picture) for picture in expected]))
+
+
+@pytest.fixture(params=["sdxl", "sd"])
+def shifted(request, tmp_path):
+    """A family of a pipeline whose VAE says the mean and deviation of its latents, and that pipeline in plain diffusers."""
+    folder = shutil.copytree(request.getfixturevalue(f"tiny_{request.param}"), tmp_path / "pipeline")
+    file = folder / "vae" / "config.json"
+    statistics = dict(latents_mean=[-1.6, 2.25, 0.1, -0.2], latents_std=[8.4, 5.9, 3.3, 0.5])
+    file.write_text(json.dumps(json.loads(file.read_text()) | statistics))
+    return parts(StableDiffusionXL if request.param == "sdxl" else StableDiffusion, folder)
+
+
+def test_latents_with_statistics_are_decoded_as_by_the_pipeline(shifted):
+    """SDXL's takes notice of them, and that of SD does not."""
+    family, pipeline, plain = shifted
+    options = dict(prompt=["a red circle", "a dog"], num_inference_steps=1, guidance_scale=1.0)
+    plain.set_progress_bar_config(disable=True)
+    latents, pictures = (
+        plain(**options, generator=torch.Generator().manual_seed(0), output_type=kind).images for kind in ("latent", "np")
+    )
+    assert np.array_equal(family.decode(pipeline, latents), (pictures * 255).round().astype(np.uint8))
+
+
+def test_latents_with_statistics_are_encoded_as_by_the_pipeline(shifted):
+    family, pipeline, plain = shifted
+    pictures, seeded = torch.rand(2, 3, 32, 32) * 2 - 1, torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        if isinstance(family, StableDiffusionXL):
+            img2img = diffusers.AutoPipelineForImage2Image.from_pipe(plain)
+            expected = img2img.prepare_latents(pictures, None, 2, 1, torch.float32, "cpu", seeded, add_noise=False)
+        else:
+            expected = plain.vae.encode(pictures).latent_dist.sample(seeded) * plain.vae.config.scaling_factor
+    torch.manual_seed(0)
+    same(family.encode_pictures(pipeline, pictures), expected)
 
 
 # Loading

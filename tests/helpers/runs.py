@@ -125,7 +125,6 @@ def published(teacher: Path, data: Path, **changes) -> dict:
             train_dataloader__dataset__source=data,
             train_dataloader__dataset__pipeline__0__size=32,
             train_dataloader__num_workers=0,
-            train_dataloader__persistent_workers=False,
             train_cfg__max_iters=2,
             default_hooks__logger__interval=1,
             default_hooks__samples__prompts="[a red circle,a blue square]",

@@ -56,6 +56,73 @@ def test_the_curve_is_the_difference_of_the_predictions(tiny_sd):
     assert set(figures) == {"latent_mse_t50", "latent_mse_t800", "latent_mse"}
 
 
+def noisy_latents(model: Distiller, timestep: int):
+    """What both denoisers see: noisy latents, timesteps and the conditioning of the captions."""
+    latents = model.sample_latents(BATCH["caption"], BATCH["seed"], teacher=True)
+    noise = torch.stack([torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in BATCH["seed"]])
+    t = torch.full((3,), timestep)
+    return model.noise_schedule.add_noise(latents, noise, t), t, captions(model, BATCH["caption"])
+
+
+def captions(model: Distiller, given: list[str]) -> dict:
+    return model.family.encode_captions(model.frozen.pipeline, dict(caption=given))
+
+
+@pytest.mark.parametrize(("fixture", "student"), [("tiny_sd", "v_prediction"), ("tiny_sd_v", "epsilon")])
+def test_predictions_are_compared_in_the_teachers_type(fixture, student, request):
+    """eps = sigma z + alpha v and v = (eps - sigma z) / alpha, written out."""
+    model = distiller("StableDiffusion", request.getfixturevalue(fixture), student=dict(keep=KEEP, prediction_type=student))
+    figures = measured(TeacherAgreement([100, 900]), model)
+    for timestep in (100, 900):
+        noisy, t, condition = noisy_latents(model, timestep)
+        with torch.no_grad():
+            ours, theirs = (denoiser(noisy, t, **condition).sample for denoiser in (model.student, model.teacher))
+        alpha, sigma = model.noise_schedule.coefficients(t, noisy)
+        ours = sigma * noisy + alpha * ours if student == "v_prediction" else (ours - sigma * noisy) / alpha
+        assert figures[f"latent_mse_t{timestep}"] == pytest.approx((ours - theirs).square().mean().item(), rel=1e-4)
+
+
+FOLDED = dict(type="GuidanceDistillation", guidance_scale=6.0)
+TOLD = dict(type="GuidanceDistillation", guidance_scale=[4.0, 10.0])
+METHODS = [
+    (FOLDED, None, 6.0),
+    (TOLD, 32, 7.0),
+    (dict(type="ProgressiveDistillation", steps=4, guidance_scale=3.0), None, 3.0),
+    (dict(type="LatentConsistency", guidance_scale=[2.0, 4.0]), 32, 3.0),
+    (dict(type="ProgressiveDistillation", steps=4), None, None),
+]
+
+
+@pytest.mark.parametrize(("method", "width", "scale"), METHODS, ids=str)
+def test_a_student_of_a_guided_teacher_is_compared_with_one(method, width, scale, tiny_sd):
+    """At the scale that the student is told, and sampled with, or that it has folded in."""
+    model = distiller("StableDiffusion", tiny_sd, student=dict(keep=KEEP, guidance_embedding=width), method=method)
+    metric, own = TeacherAgreement([500]), {}
+    if width:
+        torch.nn.init.normal_(model.student.time_embedding.cond_proj.weight)  # they begin at 0
+        embed = model.frozen.pipeline.get_guidance_scale_embedding
+        own = dict(timestep_cond=embed(torch.full((3,), scale - 1), embedding_dim=width))
+    figures = measured(metric, model)
+    noisy, t, condition = noisy_latents(model, 500)
+    with torch.no_grad():
+        theirs, ours = model.teacher(noisy, t, **condition).sample, model.student(noisy, t, **condition, **own).sample
+        if scale is not None:
+            empty = model.teacher(noisy, t, **captions(model, [""] * 3)).sample
+            theirs = empty + scale * (theirs - empty)
+    assert figures["latent_mse_t500"] == pytest.approx((ours - theirs).square().mean().item(), rel=1e-4)
+    assert metric.settings().get("agrees_under_guidance") == scale
+
+
+def test_a_told_student_is_told_the_scale_it_is_sampled_with(tiny_sd):
+    model = distiller("StableDiffusion", tiny_sd, student=dict(guidance_embedding=32), method=TOLD)
+    metric, found = TeacherAgreement([500]), []
+    for scale in (5.0, 9.0):
+        model.sample_with(guidance_scale=scale)
+        found.append(measured(metric, model)["latent_mse"])
+        assert metric.settings()["agrees_under_guidance"] == scale
+    assert 0 < found[0] < found[1]
+
+
 @pytest.mark.parametrize("kind", ["tiny_dino", "tiny_clip"])
 def test_the_distance_is_one_minus_the_cosine_of_the_features(kind, tiny_sd, request):
     folder = request.getfixturevalue(kind)

@@ -251,12 +251,40 @@ def test_adapters_of_text_encoders_bear_published_names_and_load_with_or_without
     assert equal(dict(twin.state_dict()), dict(model.state_dict()))
 
 
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_an_adapter_that_was_trained_with_dropout_drops_nothing_in_diffusers(kind, tiny_sd, tmp_path):
+    """diffusers and transformers rebuild its layers in train mode, from the file; the model goes on with its dropout."""
+    adapter = dict(KINDS[kind], lora_dropout=0.5)
+    model = FineTuner(
+        base=dict(type="StableDiffusion", checkpoint=str(tiny_sd)),
+        losses=dict(task=dict(type="TaskLoss")),
+        adapter=adapter,
+        text_encoder_adapter=dict(adapter, target_modules=["q_proj", "out_proj"]),
+        sampling=dict(num_inference_steps=2),
+    ).train()
+    for component in model.adapted:
+        shake(model.component(component))
+    save_adapters(model, tmp_path / "step0")
+    pipe = plain(tiny_sd)
+    pipe.load_lora_weights(tmp_path / "step0")
+    loaded = (pipe.unet, pipe.text_encoder)
+    assert not [module for part in loaded for module in part.modules() if getattr(module, "p", 0) and module.training]
+    ours = model.sample(["a red circle"], [0])
+    assert np.array_equal((pictures(pipe) * 255).round().astype(np.uint8), ours)
+    assert {config.lora_dropout for name in model.adapted for config in model.component(name).peft_config.values()} == {0.5}
+
+
+DROPOUT = {"loha": ["rank_dropout", "module_dropout"], "lokr": ["rank_dropout", "module_dropout"], "oft": ["module_dropout"]}
+
+
 @pytest.mark.parametrize("kind", ["loha", "lokr", "oft"])
 def test_peft_loads_the_others(kind, tiny_sd, tmp_path):
+    """In eval mode, so that dropout may stand in their files."""
     base, losses = dict(type="StableDiffusion", checkpoint=str(tiny_sd)), dict(task=dict(type="TaskLoss"))
-    text = dict(KINDS[kind], target_modules=["q_proj", "out_proj"])
-    options = dict(base=base, losses=losses, adapter=KINDS[kind], text_encoder_adapter=text)
-    model, twin = FineTuner(**options), FineTuner(**options)
+    adapter = KINDS[kind] | dict.fromkeys(DROPOUT[kind], 0.5)
+    text = dict(adapter, target_modules=["q_proj", "out_proj"])
+    options = dict(base=base, losses=losses, adapter=adapter, text_encoder_adapter=text)
+    model, twin = FineTuner(**options).eval(), FineTuner(**options)
     for component in model.adapted:
         shake(model.component(component))
     folder = save_adapters(model, tmp_path / "step0")

@@ -107,10 +107,11 @@ def test_six_steps_are_three_and_three_more(shapes_run, tiny_sdxl, tmp_path):
 
 
 def test_resume_is_exact_with_workers_and_accumulated_gradients(tiny_sdxl, captioned_folder, tmp_path):
-    """Workers load ahead and draw random numbers of their own; an update spans three steps."""
+    """Workers load ahead and draw random numbers of their own; an update spans three steps, and is averaged once."""
     options = runs.shapes(
         tiny_sdxl,
         **runs.SIX_STEPS,
+        **runs.EMA,
         train_dataloader__num_workers=2,
         train_dataloader__persistent_workers=True,
         optim_wrapper__accumulative_counts=3,
@@ -126,8 +127,31 @@ def test_resume_is_exact_with_workers_and_accumulated_gradients(tiny_sdxl, capti
     runs.trained(runs.SHAPES, resumed, options, "--resume")
     first, last, again = runs.checkpoint(straight, 3), runs.checkpoint(straight, 6), runs.checkpoint(resumed, 6)
     assert differences(first["state_dict"], last["state_dict"])
-    for part in ("state_dict", "optimizer"):
+    for part in ("state_dict", "ema_state_dict", "optimizer"):
         assert not differences(last[part], again[part], part)
+    for name, average in last["state_dict"].items():  # the raw weights stand in `ema_state_dict`
+        one, two = (saved["ema_state_dict"][f"module.{name}"] for saved in (first, last))
+        assert torch.equal(first["state_dict"][name], one)
+        assert torch.equal(average, one.lerp(two, 0.5))
+
+
+def test_out_of_memory_says_all_that_accumulation_changes(tiny_sdxl, tmp_path, monkeypatch):
+    def exhausted(config):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("diffdistill.runs.train.Runner.from_cfg", exhausted)
+    ended = runs.tool("train", runs.SHAPES, "--work-dir", tmp_path, *runs.options(**runs.shapes(tiny_sdxl)))
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) == 1
+    keys = (
+        "train_dataloader.batch_size=2",
+        "accumulative_counts",
+        "max_iters",
+        "val_interval",
+        "param_scheduler",
+        "intervals",
+    )
+    assert all(key in ended.err for key in keys), ended
 
 
 def test_a_checkpoint_holds_the_student_and_nothing_of_its_teacher(shapes_run):

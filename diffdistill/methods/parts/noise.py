@@ -29,8 +29,9 @@ class PyramidNoise:
     """White noise plus ever coarser noise, scaled back to unit deviation over the batch (Whitaker, 2023, "Multi-Resolution
     Noise for Diffusion Model Training").
 
-    Level i is white noise at 1 / r^i of the size, r uniform in [2, 4), enlarged bilinearly and weighed by discount^i; so
-    level 0 is white noise once more. Where a side is down to 1, no coarser level follows.
+    Level i is white noise at 1 / r_i^i of the size of level i - 1, with r_i uniform in [2, 4), enlarged bilinearly and
+    weighed by discount^i; so level 0 is white noise once more. Where a side is down to 1, no coarser level follows. (In
+    kohya's sd-scripts, which cite the same, level i is at 1 / r_i^i of the full size.)
     """
 
     def __init__(self, discount: float = 0.9, levels: int = 10):
@@ -41,10 +42,10 @@ class PyramidNoise:
 
     def __call__(self, latents: Tensor) -> Tensor:
         noise = torch.randn_like(latents)
-        full = latents.shape[2:]
+        full = size = latents.shape[2:]
         for level in range(self.levels):
             ratio = (2 + 2 * torch.rand(()).item()) ** level  # drawn on the CPU: a GPU's number would have to be waited for
-            size = [max(1, int(side / ratio)) for side in full]
+            size = [max(1, int(side / ratio)) for side in size]
             coarse = torch.randn(*latents.shape[:2], *size, device=latents.device, dtype=latents.dtype)
             noise = noise + self.discount**level * F.interpolate(coarse, size=full, mode="bilinear")
             if min(size) == 1:

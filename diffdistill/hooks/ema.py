@@ -1,0 +1,18 @@
+"""A moving average of what is trained."""
+
+import mmengine.hooks
+
+from diffdistill.registry import HOOKS
+
+
+@HOOKS.register_module()
+class EMAHook(mmengine.hooks.EMAHook):
+    """MMEngine's EMAHook, which takes the weights into the average once an update and not once an iteration.
+
+    So a decay means the same however many iterations an update accumulates. `interval` counts updates as well, and
+    `begin_iter` iterations.
+    """
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if runner.optim_wrapper.should_update():  # of the iteration that has just ended
+            super().after_train_iter(runner, batch_idx, data_batch, outputs)
