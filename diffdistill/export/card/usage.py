@@ -1,5 +1,7 @@
 """Lines of Python that load an exported pipeline in plain diffusers and sample it as its validation did."""
 
+import json
+
 from mmengine.config import Config
 
 from diffdistill.models.base import DiffusionModel
@@ -9,14 +11,15 @@ from diffdistill.models.saved import LORA_FILE
 def usage(model: DiffusionModel, config: Config, name: str, dtype: str, files: list[str]) -> str:
     """A snippet that draws one picture. `name` is what to load; `files` of adapters stand in it beside the base."""
     sampler, options = model.scheduler()
-    loads = [f'"{name}"'] + ([f"torch_dtype=torch.{dtype}"] if dtype != "float32" else [])
+    loads = [quoted(name)] + ([f"torch_dtype=torch.{dtype}"] if dtype != "float32" else [])
     lines = [f"pipeline = DiffusionPipeline.from_pretrained({', '.join(loads)}).to(device)"]
     imports = ["import torch", "from diffusers import DiffusionPipeline"]
     if LORA_FILE in files:
-        lines.append(f'pipeline.load_lora_weights("{name}")')
+        lines.append(f"pipeline.load_lora_weights({quoted(name)})")
     elif files:
         imports[0:0] = ["import peft"]
-        lines += [f'pipeline.{part} = peft.PeftModel.from_pretrained(pipeline.{part}, "{name}/{part}")' for part in files]
+        folders = {part: quoted(f"{name}/{part}") for part in files}
+        lines += [f"pipeline.{part} = peft.PeftModel.from_pretrained(pipeline.{part}, {at})" for part, at in folders.items()]
     base = model.exported_scheduler()
     plain = type(sampler).from_config(base.config)
     changes = {key: value for key, value in sampler.config.items() if plain.config.get(key) != value and key[0] != "_"}
@@ -26,8 +29,13 @@ def usage(model: DiffusionModel, config: Config, name: str, dtype: str, files: l
         lines.append(f"pipeline.scheduler = {type(sampler).__name__}.from_config(pipeline.scheduler.config{given})")
     call = ["prompt", *(f"{key}={value!r}" for key, value in options.items())]
     lines.append(f"image = pipeline({', '.join(call)}).images[0]")
-    first = ['device = "cuda" if torch.cuda.is_available() else "cpu"', f"prompt = {prompt(config)!r}".replace("'", '"')]
+    first = ['device = "cuda" if torch.cuda.is_available() else "cpu"', f"prompt = {quoted(prompt(config))}"]
     return "\n".join([*imports, "", *first, *lines])
+
+
+def quoted(text: str) -> str:
+    """A string of Python in double quotes; JSON escapes as Python does."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def prompt(config: Config) -> str:
