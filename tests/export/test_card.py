@@ -79,7 +79,7 @@ def test_figures_are_those_of_the_run(folder, results):
     expected = [f"{record['accuracy']:.4g}\N{NO-BREAK SPACE}%" for record in (first, untrained, final)]
     assert metrics["caption accuracy"] == expected
     assert "CaptionAccuracy: 2 shapes captions, half of them held out, seed 0; DPMSolver" in section(text, "Metrics")
-    sizes = rows(section(text, "Size"))["parameters of the denoiser"]
+    sizes = rows(section(text, "Size"))["parameters"]
     assert sizes[:2] == [f"{results[role]['parameters']:,}" for role in ("teacher", "student")]
     training = section(text, "Training")
     assert "- Steps: 6, batch size 2\n" in training, "as the run was started, not as the config says"

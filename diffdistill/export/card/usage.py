@@ -1,4 +1,4 @@
-"""Lines of Python that load an exported pipeline in plain diffusers and sample it as its validation did."""
+"""How to use an exported pipeline: lines of Python that load it in plain diffusers and sample it as its validation did."""
 
 import json
 
@@ -31,6 +31,17 @@ def usage(model: DiffusionModel, config: Config, name: str, dtype: str, files: l
     lines.append(f"image = pipeline({', '.join(call)}).images[0]")
     first = ['device = "cuda" if torch.cuda.is_available() else "cpu"', f"prompt = {quoted(prompt(config))}"]
     return "\n".join([*imports, "", *first, *lines])
+
+
+def usage_note(model: DiffusionModel, measured: bool) -> str:
+    """Why these numbers, and what else can be chosen."""
+    note = f"Steps and guidance scale are those of its {'validation' if measured else 'config'}."
+    if "guidance_scale" in model.student_sampling:
+        if model.student_sampling["guidance_scale"] > 1:
+            note += " The scale is an input of the U-Net: any value of the trained range costs one call a step."
+        else:
+            note += " Guidance is folded into the weights: leave the scale at 1, so that a step is one call."
+    return note
 
 
 def quoted(text: str) -> str:
