@@ -9,7 +9,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from rich.console import Console
 
-from diffdistill.benchmarks import report
+from diffdistill.benchmarks import tables
 from diffdistill.benchmarks.candidates import Loader, load_all
 from diffdistill.benchmarks.inference import (
     Entry,
@@ -214,7 +214,7 @@ def figures_of(names: dict[str, int], **options) -> dict:
 def test_tables_fit_a_terminal(width, capsys):
     names = {"stable-diffusion-xl-base-1.0": 2_567_463_684, "ssd_1b": 1_331_334_404, "mine": 5}
     console = Console(width=width, highlight=False)
-    report.print_inference(figures_of(names, preset="rtx4090"), console)
+    tables.print_inference(figures_of(names, preset="rtx4090"), console)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= width
     assert "…" not in shown

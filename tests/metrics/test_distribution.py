@@ -210,6 +210,6 @@ def test_what_is_missing_is_said_at_once(build, parts, weights, folder):
 
 
 def test_without_torchmetrics_the_error_says_how_to_get_it(weights, monkeypatch):
-    monkeypatch.setattr("diffdistill.metrics.inception_metric.find_spec", lambda name: None)
+    monkeypatch.setattr("diffdistill.metrics.features.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install diffdistill\[metrics\]"):
         InceptionScore(str(weights))
