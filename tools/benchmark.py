@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     args = parser().parse_args()
 
-    from diffdistill.benchmarks import report
+    from diffdistill.benchmarks import tables
     from diffdistill.errors import InputError
     from diffdistill.files import check_file
 
@@ -75,14 +75,14 @@ def main() -> None:
         options = {key: getattr(args, key) for key in keys}
         protocol = choose_protocol(**options, variants=tuple(args.variants), parts=tuple(args.parts))
         figures = benchmark_inference(args.sources, protocol, args.random_weights)
-        report.print_inference(figures)
+        tables.print_inference(figures)
     elif args.command == "training":
         from diffdistill.benchmarks.training import measure_training
         from diffdistill.config.read import load_config
 
         config = load_config(args.config, parse_options(args.cfg_options))
         figures = measure_training(config, args.rounds, args.warmup, args.random_weights)
-        report.print_training(figures)
+        tables.print_training(figures)
     elif args.command == "steps":
         from diffdistill.config.read import load_config
         from diffdistill.evaluation.few_steps import metrics_by_steps
@@ -93,14 +93,14 @@ def main() -> None:
         config = load_config(args.config, parse_options(args.cfg_options))
         checkpoint = None if args.teacher else args.checkpoint or exported_student(config)
         figures = metrics_by_steps(config, checkpoint, args.steps, args.guidance_scale)
-        report.print_steps(figures)
+        tables.print_steps(figures)
     else:
         from diffdistill.evaluation.seeds import accuracy_table, run_all
 
         figures = accuracy_table(run_all(args.configs, args.seeds, args.cfg_options, args.folder))
-        report.print_quality(figures, args.seeds)
-    report.write_json(figures, args.json)
-    report.write_csv(figures if isinstance(figures, list) else figures["rows"], args.csv)
+        tables.print_quality(figures, args.seeds)
+    tables.write_json(figures, args.json)
+    tables.write_csv(figures if isinstance(figures, list) else figures["rows"], args.csv)
 
 
 if __name__ == "__main__":

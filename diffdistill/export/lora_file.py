@@ -3,6 +3,9 @@
 Forms: peft's (`unet.<layer>.lora_A.weight`), the older ones of diffusers (`<layer>.lora.down.weight`, and
 `to_q_lora.down.weight` of attention processors) and kohya's, also of LCM-LoRA (`lora_unet_<layer>.lora_down.weight`, with
 layers named as in diffusers or as in the original checkpoints).
+
+Names are converted by diffusers. Its `load_lora_weights` is not called: it needs the teacher's weights in memory (a LoRA on
+the meta device loses its values) and leaves out, without an error, what does not fit.
 """
 
 import json

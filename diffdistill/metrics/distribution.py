@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffdistill.errors import InputError
-from diffdistill.metrics.inception_metric import LIKE, InceptionMetric, ReferenceMetric, with_features
+from diffdistill.metrics.features import LIKE, InceptionMetric, ReferenceMetric, with_features
 from diffdistill.registry import METRICS
 
 

@@ -1,4 +1,7 @@
-"""Line charts as SVG that takes its colours from the page; `page.js` adds a read-out under the pointer."""
+"""Line charts as SVG that takes its colours from the page; `page.js` adds a read-out under the pointer.
+
+matplotlib's SVG would have colours of its own, in light and dark mode the same, and reads a title with two `$` as a formula.
+"""
 
 import json
 import math

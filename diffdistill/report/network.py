@@ -1,9 +1,19 @@
-"""The denoiser as a picture: its stages as columns that go down and up again, one mark a layer."""
+"""The denoiser as a picture: its stages as columns that go down and up again, one mark a layer. And its sizes as a table."""
 
 from collections.abc import Mapping
 
 from markupsafe import Markup, escape
 
+from diffdistill.report.numbers import operations, percent
+
+ROWS = [  # of the table of sizes: key, label, how it is written
+    ("parameters", "parameters", "{:,.0f}".format),
+    ("down", "in the down stages", "{:,.0f}".format),
+    ("mid", "in the mid block", "{:,.0f}".format),
+    ("up", "in the up stages", "{:,.0f}".format),
+    ("gmacs", "operations of a call", operations),
+]
+LAYERS = {"resnets": "ResNets", "attentions": "attentions", "transformer_blocks": "transformer layers"}
 MARK, GAP, BETWEEN, DROP, PADDING = 9, 4, 12, 40, 8
 HEADING = 34
 
@@ -73,3 +83,14 @@ def mark(layer: str, kept: bool, left: float, top: float) -> str:
         return f'<circle class="{style}" cx="{left + half:.1f}" cy="{top + half:.1f}" r="{half - 0.5}">{title}</circle>'
     corner, side = f'x="{left + 0.5:.1f}" y="{top + 0.5:.1f}"', MARK - 1
     return f'<rect class="{style}" {corner} width="{side}" height="{side}">{title}</rect>'
+
+
+def network_rows(figures: Mapping) -> list[tuple[str, str, str, str]]:
+    """Sizes and layers of `figures`: what it is, the teacher's, the student's, the share that the student keeps."""
+    teacher, student = figures["teacher"], figures["student"]
+    rows = [(label, *(write(side[key]) for side in (teacher, student)), percent(student[key], teacher[key]))
+            for key, label, write in ROWS if teacher[key]]  # fmt: skip
+    for kind, number in teacher["layers"].items():
+        ours = student["layers"].get(kind, 0)
+        rows.append((LAYERS.get(kind, kind), str(number), str(ours), percent(ours, number)))
+    return rows

@@ -8,19 +8,11 @@ from markupsafe import Markup
 
 from diffdistill.report import charts, headline, numbers
 from diffdistill.report.data import Run
-from diffdistill.report.network import network_picture
+from diffdistill.report.network import network_picture, network_rows
 from diffdistill.report.pictures import embed
 
 TEMPLATES = Path(__file__).parent / "templates"
-ROWS = [  # of the table of sizes: key, label, how it is written
-    ("parameters", "parameters", "{:,.0f}".format),
-    ("down", "in the down stages", "{:,.0f}".format),
-    ("mid", "in the mid block", "{:,.0f}".format),
-    ("up", "in the up stages", "{:,.0f}".format),
-    ("gmacs", "operations of a call", numbers.operations),
-]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # names of compared runs
-LAYERS = {"resnets": "ResNets", "attentions": "attentions", "transformer_blocks": "transformer layers"}
 
 
 @cache
@@ -89,13 +81,7 @@ def network(run: Run) -> dict | None:
     found = run.record.get("network")
     if not found:
         return None
-    teacher, student = found["teacher"], found["student"]
-    rows = [(label, *(write(side[key]) for side in (teacher, student)), numbers.percent(student[key], teacher[key]))
-            for key, label, write in ROWS if teacher[key]]  # fmt: skip
-    for kind, number in teacher["layers"].items():
-        ours = student["layers"].get(kind, 0)
-        rows.append((LAYERS.get(kind, kind), str(number), str(ours), numbers.percent(ours, number)))
-    return dict(teacher=found["checkpoint"], picture=network_picture(found["kept"]), rows=rows)
+    return dict(teacher=found["checkpoint"], picture=network_picture(found["kept"]), rows=network_rows(found))
 
 
 def health(run: Run) -> list[tuple[str, str, bool]]:

@@ -10,7 +10,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from rich.console import Console
 
-from diffdistill.benchmarks import report
+from diffdistill.benchmarks import tables
 from diffdistill.benchmarks.candidates import Loader, load_all
 from diffdistill.benchmarks.inference import (
     Entry,
@@ -216,7 +216,7 @@ def test_tables_fit_a_terminal(width, capsys):
     sdxl, ssd_1b = (published.PARAMETERS[name] for name in ("sdxl", "ssd_1b"))
     names = {"stable-diffusion-xl-base-1.0": sdxl, "ssd_1b": ssd_1b, "mine": 5}
     console = Console(width=width, highlight=False)
-    report.print_inference(figures_of(names, preset="rtx4090"), console)
+    tables.print_inference(figures_of(names, preset="rtx4090"), console)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= width
     assert "…" not in shown

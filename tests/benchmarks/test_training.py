@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from rich.console import Console
 
-from diffdistill.benchmarks import report
+from diffdistill.benchmarks import tables
 from diffdistill.benchmarks.cost import forward_flops, matmul_ceiling, model_flops
 from diffdistill.benchmarks.timing import Part, interleave, median_ratio, memory_rise, ninetieth
 from diffdistill.benchmarks.training import PARTS, measure_training
@@ -125,11 +125,11 @@ def test_text_encoders_may_be_trained_too(kind, whole, request):
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_table_fits_a_terminal(measured, width, capsys):
-    report.print_training(measured[0], Console(width=width, highlight=False))
+    tables.print_training(measured[0], Console(width=width, highlight=False))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
-    assert all(name in text for name in report.PART_NAMES.values())
+    assert all(name in text for name in tables.PART_NAMES.values())
     assert "matmul" in text
 
 

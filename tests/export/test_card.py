@@ -1,5 +1,7 @@
 """The model card of an exported pipeline says what its run says, and nothing of other weights."""
 
+import ast
+import copy
 import json
 import re
 import shutil
@@ -8,12 +10,15 @@ import pytest
 import runs
 from huggingface_hub import ModelCard, ModelCardData
 
+from diffdistill.config.read import load_config
 from diffdistill.errors import InputError
 from diffdistill.export.card.licence import find_licence
 from diffdistill.export.card.metrics import eval_results, metric_tables
 from diffdistill.export.card.speed import read_speed, speed_tables
+from diffdistill.export.card.usage import usage
 from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.metrics.record import figures_of
+from diffdistill.runs.load import Trained
 
 
 def export(teacher, out, *args) -> runs.Ended:
@@ -74,7 +79,7 @@ def test_figures_are_those_of_the_run(folder, results):
     expected = [f"{record['accuracy']:.4g}\N{NO-BREAK SPACE}%" for record in (first, untrained, final)]
     assert metrics["caption accuracy"] == expected
     assert "CaptionAccuracy: 2 shapes captions, half of them held out, seed 0; DPMSolver" in section(text, "Metrics")
-    sizes = rows(section(text, "Size"))["parameters of the denoiser"]
+    sizes = rows(section(text, "Size"))["parameters"]
     assert sizes[:2] == [f"{results[role]['parameters']:,}" for role in ("teacher", "student")]
     training = section(text, "Training")
     assert "- Steps: 6, batch size 2\n" in training, "as the run was started, not as the config says"
@@ -213,3 +218,23 @@ def test_the_snippet_runs(folder, monkeypatch):
     exec(code, names)
     assert names["image"].size == (32, 32)
     assert "num_inference_steps=1, guidance_scale=3.0" in code
+
+
+@pytest.fixture(scope="module")
+def trained(shapes_run):
+    """The run's config, and its student as an export loads it."""
+    config = load_config(str(shapes_run.work_dir / runs.SHAPES))
+    return config, Trained(copy.deepcopy(config), str(shapes_run.work_dir / "unet")).load()
+
+
+@pytest.mark.parametrize(
+    "text", ["a dog's bone", 'a "sks" dog', """a 'red' "dog"'s""", "back\\slash\\", "two\nlines", "Ein Bär, 犬", "```"]
+)
+def test_any_prompt_and_name_make_a_valid_snippet(text, trained):
+    config, model = trained
+    config.default_hooks.samples.prompts = [text]
+    code = usage(model, config, text, "float16", ["pytorch_lora_weights.safetensors"])
+    assert code.isascii() == text.isascii(), "letters stay as they are"
+    assert not re.search(r"^```", code, re.MULTILINE), "it ends the block of the card"
+    constants = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+    assert constants.count(text) == 3, "the prompt, the pipeline and the adapter"

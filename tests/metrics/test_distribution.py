@@ -12,17 +12,24 @@ from diffdistill.metrics.inception import Inception, bilinear_matrix, to_input
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A file of Inception weights with the names and shapes of torch-fidelity's; random values, batch norms included."""
-    torch.manual_seed(0)
-    network = Inception()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-        elif isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight)
+    """A file of Inception weights with the names and shapes of torch-fidelity's; the same random values everywhere."""
+    with torch.device("meta"):
+        tensors = Inception().state_dict()
+    for number, (name, tensor) in enumerate(tensors.items()):
+        # NumPy promises these bits for all its versions.
+        bits = np.random.PCG64(number).random_raw(tensor.numel())
+        values = torch.from_numpy(bits / 2**63 - 1).float().reshape(tensor.shape)  # from -1 to 1
+        if name.endswith("num_batches_tracked"):
+            values = torch.tensor(0)
+        elif name.endswith("running_var"):
+            values = 1 + values / 2
+        elif values.ndim == 1:
+            values = values / 10 + name.endswith("bn.weight")
+        else:
+            values = values * (6 / values[0].numel()) ** 0.5
+        tensors[name] = values
     file = tmp_path_factory.mktemp("inception") / "weights.pth"
-    torch.save(network.state_dict(), file)
+    torch.save(tensors, file)
     return file
 
 
@@ -121,12 +128,27 @@ def test_inception_score_of_one_answer_to_everything_is_1():
 
 
 def test_the_network_has_the_published_layers():
-    """Tensors and parameters of torch-fidelity's file; its outputs were compared with torch-fidelity 0.4.0's by hand."""
+    """Tensors and parameters of torch-fidelity's file."""
     with torch.device("meta"):
         network = Inception()
     assert len(network.state_dict()) == 566
     assert sum(p.numel() for p in network.parameters()) == 23_850_960
     assert network.state_dict()["Mixed_7c.branch3x3dbl_3b.conv.weight"].shape == (384, 384, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("like", "features", "logits"),
+    [
+        ("torch-fidelity", [6.58942, 0.361126, 0.0, 0.108935], [3.79864, 0.85457, -3.22378, -6.16043]),
+        ("pytorch-fid", [6.6129, 0.343354, 0.0, 0.135867], [3.77532, 0.909675, -3.2341, -6.16553]),
+    ],
+)
+def test_outputs_are_those_of_the_packages(like, features, logits, weights):
+    """Recorded from torch-fidelity 0.4.0 and pytorch-fid 0.3.0 (its features; it leaves the logits to others)."""
+    picture = (np.arange(3 * 40 * 24) * 7 % 256).astype(np.uint8).reshape(3, 40, 24).transpose(1, 2, 0)
+    ((found_features, found_logits),) = InceptionScore(str(weights), like=like).extract([picture])
+    assert found_features[:4].tolist() == pytest.approx(features, rel=1e-4, abs=1e-4)
+    assert found_logits[:4].tolist() == pytest.approx(logits, rel=1e-4, abs=1e-4)
 
 
 def test_pictures_come_to_the_network_as_in_the_two_packages():
@@ -188,6 +210,6 @@ def test_what_is_missing_is_said_at_once(build, parts, weights, folder):
 
 
 def test_without_torchmetrics_the_error_says_how_to_get_it(weights, monkeypatch):
-    monkeypatch.setattr("diffdistill.metrics.inception_metric.find_spec", lambda name: None)
+    monkeypatch.setattr("diffdistill.metrics.features.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install diffdistill\[metrics\]"):
         InceptionScore(str(weights))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from huggingface_hub import EvalResult
 
 from diffdistill.export.card.names import markdown_table, value_text
+from diffdistill.export.card.source import Source
 from diffdistill.metrics.protocol import describe_sampling, protocol_of, split
 from diffdistill.metrics.record import Role, role_of
 from diffdistill.report.numbers import SPACE, metric_names, title_of, unit_of
@@ -78,3 +79,14 @@ def eval_results(records: Sequence[Mapping]) -> list[EvalResult]:
         if protocol  # the hub has no place for a figure of which nobody knows how it was found
         for name, values in table.items()
     ]
+
+
+def metrics_note(source: Source) -> str | None:
+    """Why there are no figures, where there are none: those of other weights are not shown."""
+    if source.records:
+        return None
+    if not source.results:
+        return "No `results.json` of a run stood beside the checkpoint, so nothing is known of its quality."
+    if not source.measured:
+        return "The run measured the average of its weights; these raw weights were not measured."
+    return f"These weights, from after {source.step:,} steps, were not measured."

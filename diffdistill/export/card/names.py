@@ -1,6 +1,6 @@
 """How a card names checkpoints, data and parts of a config: links to the hub, and of local folders the name alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from diffdistill.families.checkpoint import PACKAGED
@@ -32,7 +32,7 @@ def value_text(value) -> str:
     return repr(value)
 
 
-def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+def markdown_table(header: list[str], rows: Sequence[Sequence[str]]) -> str:
     """The first column is text, the others are figures."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from diffdistill.benchmarks.machine import described
-from diffdistill.benchmarks.report import NARROW, inference_tables
+from diffdistill.benchmarks.tables import NARROW, inference_tables
 from diffdistill.errors import InputError
 from diffdistill.export.card.names import markdown_table
 

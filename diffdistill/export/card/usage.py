@@ -1,4 +1,6 @@
-"""Lines of Python that load an exported pipeline in plain diffusers and sample it as its validation did."""
+"""How to use an exported pipeline: lines of Python that load it in plain diffusers and sample it as its validation did."""
+
+import json
 
 from mmengine.config import Config
 
@@ -9,14 +11,15 @@ from diffdistill.models.saved import LORA_FILE
 def usage(model: DiffusionModel, config: Config, name: str, dtype: str, files: list[str]) -> str:
     """A snippet that draws one picture. `name` is what to load; `files` of adapters stand in it beside the base."""
     sampler, options = model.scheduler()
-    loads = [f'"{name}"'] + ([f"torch_dtype=torch.{dtype}"] if dtype != "float32" else [])
+    loads = [quoted(name)] + ([f"torch_dtype=torch.{dtype}"] if dtype != "float32" else [])
     lines = [f"pipeline = DiffusionPipeline.from_pretrained({', '.join(loads)}).to(device)"]
     imports = ["import torch", "from diffusers import DiffusionPipeline"]
     if LORA_FILE in files:
-        lines.append(f'pipeline.load_lora_weights("{name}")')
+        lines.append(f"pipeline.load_lora_weights({quoted(name)})")
     elif files:
         imports[0:0] = ["import peft"]
-        lines += [f'pipeline.{part} = peft.PeftModel.from_pretrained(pipeline.{part}, "{name}/{part}")' for part in files]
+        folders = {part: quoted(f"{name}/{part}") for part in files}
+        lines += [f"pipeline.{part} = peft.PeftModel.from_pretrained(pipeline.{part}, {at})" for part, at in folders.items()]
     base = model.exported_scheduler()
     plain = type(sampler).from_config(base.config)
     changes = {key: value for key, value in sampler.config.items() if plain.config.get(key) != value and key[0] != "_"}
@@ -26,8 +29,24 @@ def usage(model: DiffusionModel, config: Config, name: str, dtype: str, files: l
         lines.append(f"pipeline.scheduler = {type(sampler).__name__}.from_config(pipeline.scheduler.config{given})")
     call = ["prompt", *(f"{key}={value!r}" for key, value in options.items())]
     lines.append(f"image = pipeline({', '.join(call)}).images[0]")
-    first = ['device = "cuda" if torch.cuda.is_available() else "cpu"', f"prompt = {prompt(config)!r}".replace("'", '"')]
+    first = ['device = "cuda" if torch.cuda.is_available() else "cpu"', f"prompt = {quoted(prompt(config))}"]
     return "\n".join([*imports, "", *first, *lines])
+
+
+def usage_note(model: DiffusionModel, measured: bool) -> str:
+    """Why these numbers, and what else can be chosen."""
+    note = f"Steps and guidance scale are those of its {'validation' if measured else 'config'}."
+    if "guidance_scale" in model.student_sampling:
+        if model.student_sampling["guidance_scale"] > 1:
+            note += " The scale is an input of the U-Net: any value of the trained range costs one call a step."
+        else:
+            note += " Guidance is folded into the weights: leave the scale at 1, so that a step is one call."
+    return note
+
+
+def quoted(text: str) -> str:
+    """A string of Python in double quotes; JSON escapes as Python does."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def prompt(config: Config) -> str:

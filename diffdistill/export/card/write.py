@@ -8,16 +8,17 @@ from huggingface_hub import ModelCard, ModelCardData
 from rich.console import Console
 
 import diffdistill
-from diffdistill.config.summary_table import LAYERS, layer_picture
+from diffdistill.config.summary_table import layer_picture
 from diffdistill.export.card.licence import Licence
-from diffdistill.export.card.metrics import eval_results, metric_tables
+from diffdistill.export.card.metrics import eval_results, metric_tables, metrics_note
 from diffdistill.export.card.names import markdown_table, shown
 from diffdistill.export.card.source import Source
 from diffdistill.export.card.speed import speed_protocol, speed_tables
 from diffdistill.export.card.training import stages_table, training_lines
-from diffdistill.export.card.usage import usage
+from diffdistill.export.card.usage import usage, usage_note
 from diffdistill.files import is_hub_name
 from diffdistill.models.base import DiffusionModel
+from diffdistill.report.network import network_rows
 from diffdistill.report.numbers import percent
 from diffdistill.report.record import network
 
@@ -62,8 +63,8 @@ def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
         what=what(model, figures, card),
         grid=grid and (STUDENT_GRID if is_student else OWN_GRID),
         usage=usage(model, source.config, card.name, card.dtype, card.adapter_files),
-        usage_note=usage_note(model, card),
-        size=size_table(figures) if is_student else None,
+        usage_note=usage_note(model, measured=bool(source.records)),
+        size=markdown_table(["", "teacher", "this model", "kept"], network_rows(figures)) if is_student else None,
         layers=layers(figures),
         metrics=metric_tables(source.records, before),
         metrics_note=metrics_note(source),
@@ -127,41 +128,8 @@ def what(model: DiffusionModel, figures: Mapping, card: Card) -> str:
     return text
 
 
-def usage_note(model: DiffusionModel, card: Card) -> str:
-    """Why these numbers, and what else can be chosen."""
-    note = f"Steps and guidance scale are those of its {'validation' if card.source.records else 'config'}."
-    if "guidance_scale" in model.student_sampling:
-        if model.student_sampling["guidance_scale"] > 1:
-            note += " The scale is an input of the U-Net: any value of the trained range costs one call a step."
-        else:
-            note += " Guidance is folded into the weights: leave the scale at 1, so that a step is one call."
-    return note
-
-
-def size_table(figures: Mapping) -> str:
-    rows = []
-    for key, label in (("parameters", "parameters of the denoiser"), ("gmacs", "GMACs of a call")):
-        whole, part = figures["teacher"][key], figures["student"][key]
-        rows.append([label, f"{whole:,}", f"{part:,}", percent(part, whole)])
-    for kind, whole in figures["teacher"]["layers"].items():
-        part = figures["student"]["layers"].get(kind, 0)
-        rows.append([LAYERS.get(kind, kind), str(whole), str(part), percent(part, whole)])
-    return markdown_table(["", "teacher", "this model", "kept"], rows)
-
-
 def layers(figures: Mapping) -> str:
     console = Console(width=120, color_system=None, force_terminal=False)
     with console.capture() as captured:
         console.print(layer_picture(figures))
     return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
-
-
-def metrics_note(source: Source) -> str | None:
-    """Why there are no figures, where there are none: those of other weights are not shown."""
-    if source.records:
-        return None
-    if not source.results:
-        return "No `results.json` of a run stood beside the checkpoint, so nothing is known of its quality."
-    if not source.measured:
-        return "The run measured the average of its weights; these raw weights were not measured."
-    return f"These weights, from after {source.step:,} steps, were not measured."
