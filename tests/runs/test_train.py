@@ -227,7 +227,7 @@ custom_hooks = [dict(type="InterruptSave", step=4)]
 '''
     )
     options = runs.shapes(tiny_sdxl, train_cfg__max_iters=6, default_hooks__checkpoint__interval=2)
-    places = f"{runs.ROOT}:{runs.ROOT / 'tests'}"
+    places = f"{runs.ROOT}:{runs.ROOT / 'tests' / 'helpers'}"
     process = runs.start("train", config, "--work-dir", work_dir, *runs.options(**options), PYTHONPATH=places)
     ended = runs.finish(process)
     assert ended.code == 130, ended
