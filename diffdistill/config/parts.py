@@ -120,10 +120,8 @@ def parameters_of(kind: Callable, part: Mapping) -> dict[str, inspect.Parameter]
     """The arguments that `kind` takes from a config."""
     parameters = dict(inspect.signature(kind).parameters)
     if isinstance(kind, type) and issubclass(kind, DiffusionModel):  # its plan takes them
-        return {
-            "data_preprocessor": parameters["data_preprocessor"],
-            **inspect.signature(kind.plan_class).parameters,
-        }
+        own = inspect.signature(DiffusionModel).parameters["data_preprocessor"]
+        return {"data_preprocessor": own, **inspect.signature(kind.plan_class).parameters}
     if isinstance(kind, type) and issubclass(kind, EMAHook):  # what it does not know it hands to the average
         average = mmengine_registry.MODELS.get(part.get("ema_type", "ExponentialMovingAverage"))
         own = {name: each for name, each in parameters.items() if each.kind is not each.VAR_KEYWORD}

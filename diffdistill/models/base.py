@@ -43,7 +43,7 @@ class DiffusionModel(BaseModel):
     teacher: nn.Module | None = None
     average: nn.Module | None = None
 
-    def __init__(self, plan: Plan | None = None, data_preprocessor: dict | None = None, **config):
+    def __init__(self, *, plan: Plan | None = None, data_preprocessor: dict | None = None, **config):
         super().__init__(data_preprocessor)
         plan = plan or self.plan_class(**config)
         self.dtype = plan.dtype
@@ -210,4 +210,4 @@ def build_model(config: Mapping, plan: Plan | None) -> nn.Module:
     """The model of a config's `model`, from its plan where there is one; a model that is not ours has none."""
     if plan is None:
         return MODELS.build(config)
-    return MODELS.get(config["type"])(plan, config.get("data_preprocessor"))
+    return MODELS.get(config["type"])(plan=plan, data_preprocessor=config.get("data_preprocessor"))

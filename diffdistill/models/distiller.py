@@ -174,8 +174,8 @@ class Distiller(DiffusionModel):
     distills = True
     noun = "student"
 
-    def __init__(self, plan: StudentPlan | None = None, data_preprocessor: dict | None = None, **config):
-        super().__init__(plan, data_preprocessor, **config)
+    def __init__(self, **config):
+        super().__init__(**config)
         self.get_average = lambda: None  # for TargetEMAHook
 
     @property

@@ -72,7 +72,10 @@ def test_every_record_of_a_run_carries_its_protocol(shapes_run):
 def test_the_protocol_says_how_pictures_are_sampled(tiny_sd, sampling, settings):
     losses = dict(task=dict(type="TaskLoss"))
     assert (
-        sampling_settings(Distiller(dict(type="StableDiffusion", checkpoint=tiny_sd), losses, sampling=sampling)) == settings
+        sampling_settings(
+            Distiller(teacher=dict(type="StableDiffusion", checkpoint=tiny_sd), losses=losses, sampling=sampling)
+        )
+        == settings
     )
 
 

@@ -20,7 +20,7 @@ LOSSES = dict(output=dict(type="OutputKD"))
 
 def distiller(family: str, folder, **options) -> Distiller:
     sampling = dict(num_inference_steps=1, guidance_scale=1.0)
-    return Distiller(dict(type=family, checkpoint=str(folder)), LOSSES, sampling=sampling, **options).eval()
+    return Distiller(teacher=dict(type=family, checkpoint=str(folder)), losses=LOSSES, sampling=sampling, **options).eval()
 
 
 def measured(metric: TeacherAgreement, model: Distiller) -> dict:

@@ -80,7 +80,7 @@ def test_what_is_missing_is_said_before_the_teacher_is_loaded(measured, tmp_path
     assert len(ended.err.splitlines()) == 1
     assert "FID.weights=data/weights-inception-2015-12-05-6726825d.pth: no such file; download it from https" in ended.err
     ended = measured(captions="\n")
-    assert "there are no captions" in ended.err
+    assert "captions.txt is empty" in ended.err
     assert not (tmp_path / "run").exists()
 
 
