@@ -93,3 +93,24 @@ def test_memory_of_the_readme_is_that_of_summary():
     section = README[README.index("## Distill SDXL to SSD-1B") :]
     for parts in (["total"], ["weights", "gradients", "optimizer"], ["teacher", "frozen"], ["features"]):
         assert f"{sum(memory[part] for part in parts) / 1e9:.2f} GB" in section
+
+
+def test_contributing_draws_the_floors_that_the_tests_check():
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (`[^|]*) \|", contributing, re.MULTILINE)
+    drawn = {room.rstrip("/"): int(number) for number, rooms in rows for room in re.findall(r"`([\w/]+)`", rooms)}
+    floors = runpy.run_path(str(ROOT / "tests" / "test_layers.py"))["FLOORS"]
+    assert drawn == {room: number for number, rooms in enumerate(floors) for room in rooms}
+
+
+def test_modules_of_the_package_that_pages_name_exist():
+    """But for the old names in the changelog's table."""
+    missing = set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        names = re.findall(r"\b(?:from|import) (diffdistill(?:\.\w+)*)", text)
+        names += re.findall(r"^\| `diffdistill\.[^|]*\| `(diffdistill\.[\w.]+)`", text, re.MULTILINE)
+        paths = [ROOT / name.replace(".", "/") for name in names]
+        paths += [ROOT / path for path in re.findall(r"`(diffdistill/[\w/]+(?:\.py)?)/?`", text)]
+        missing.update(path for path in paths if not path.exists() and not path.with_suffix(".py").exists())
+    assert not missing
