@@ -35,6 +35,8 @@ def test_the_example_trains(folder):
     assert ended.code == 0, ended
     log = ended.out + ended.err
     assert set(re.findall(r"\bloss_(\w+):", log)) == {"task", "output", "feature"}
+    parameters = re.search(r"Student \(([\d,]+) parameters\)", log)[1]
+    assert f"here {parameters} of the teacher's" in PAGE
     assert (folder / "work_dirs" / "my_student" / "unet" / "config.json").exists()
 
 
