@@ -1,10 +1,14 @@
 """The documents say what is true of the files beside them."""
 
+import json
 import re
 import runpy
 from pathlib import Path
 
 import pytest
+import runs
+import tiny
+from diffusers import UNet2DConditionModel
 
 import diffdistill
 from diffdistill.registry import MODELS
@@ -68,3 +72,45 @@ def test_options_of_losses_and_noise_can_be_built_as_the_page_writes_them():
     assert len(parts) > 10
     for part in parts:
         MODELS.build(eval(part, {"dict": dict}))
+
+
+def test_the_part_without_mmengine_is_short_and_runs(tmp_path, monkeypatch):
+    section = re.search(r"^## Without MMEngine\n.*?^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    lines = [line for line in section[1].splitlines() if line]
+    assert len(lines) <= 15
+    monkeypatch.chdir(tmp_path)
+    tiny.sd_unet().save_pretrained("sd_15/unet")
+    names = {}
+    exec(compile(section[1], "README.md", "exec"), names)
+    assert len(names["pairs"]) == len(names["of_student"]) > 20
+    assert names["loss"].requires_grad
+    saved = UNet2DConditionModel.from_pretrained("my_student/unet").state_dict()
+    assert saved.keys() == names["student"].state_dict().keys()
+
+
+def test_memory_of_the_readme_is_that_of_summary():
+    memory = json.loads(runs.tool("summary", runs.PUBLISHED, "--json").out)["memory"]
+    section = README[README.index("## Distill SDXL to SSD-1B") :]
+    for parts in (["total"], ["weights", "gradients", "optimizer"], ["teacher", "frozen"], ["features"]):
+        assert f"{sum(memory[part] for part in parts) / 1e9:.2f} GB" in section
+
+
+def test_contributing_draws_the_floors_that_the_tests_check():
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (`[^|]*) \|", contributing, re.MULTILINE)
+    drawn = {room.rstrip("/"): int(number) for number, rooms in rows for room in re.findall(r"`([\w/]+)`", rooms)}
+    floors = runpy.run_path(str(ROOT / "tests" / "test_layers.py"))["FLOORS"]
+    assert drawn == {room: number for number, rooms in enumerate(floors) for room in rooms}
+
+
+def test_modules_of_the_package_that_pages_name_exist():
+    """But for the old names in the changelog's table."""
+    missing = set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        names = re.findall(r"\b(?:from|import) (diffdistill(?:\.\w+)*)", text)
+        names += re.findall(r"^\| `diffdistill\.[^|]*\| `(diffdistill\.[\w.]+)`", text, re.MULTILINE)
+        paths = [ROOT / name.replace(".", "/") for name in names]
+        paths += [ROOT / path for path in re.findall(r"`(diffdistill/[\w/]+(?:\.py)?)/?`", text)]
+        missing.update(path for path in paths if not path.exists() and not path.with_suffix(".py").exists())
+    assert not missing

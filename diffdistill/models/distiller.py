@@ -166,7 +166,7 @@ class Distiller(DiffusionModel):
             student and, with the adapter off, the teacher).
         losses: name -> loss, or None for none; "task" is logged as `loss_task`. Values are logged weighted, so they add up
             to `loss`.
-        feature_pairs: `level`, `rule`, `pairs` of `features.derive_pairs`.
+        feature_pairs: `level`, `rule`, `pairs` of `students.features.derive_pairs`.
         method, gradient_checkpointing, dtype, sampling: see `DiffusionModel`.
     """
 
