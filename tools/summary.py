@@ -17,7 +17,7 @@ def main() -> None:
 
     from diffdistill.config.read import load_config
     from diffdistill.config.summary import summarize
-    from diffdistill.config.summary_table import print_summary
+    from diffdistill.config.table import print_summary
 
     figures = summarize(load_config(args.config, parse_options(args.cfg_options)))
     if args.json:

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
-from mmengine.runner import Runner
 from torch import nn
 
 from diffdistill.benchmarks.cost import forward_flops, matmul_ceiling, model_flops
@@ -19,10 +18,11 @@ from diffdistill.benchmarks.random_weights import random_pipeline
 from diffdistill.benchmarks.timing import Part, interleave, median_ratio, memory_rise, ninetieth, resident, seconds
 from diffdistill.config.check import check
 from diffdistill.config.stages import last_stage
-from diffdistill.engine.runner import model_of
+from diffdistill.engine.runner import PlannedRunner, model_of
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
-from diffdistill.models.plan import DTYPES, warn_of_half_on_cpu
+from diffdistill.models.base import build_model
+from diffdistill.models.plan import DTYPES, Plan, warn_of_half_on_cpu
 from diffdistill.registry import MODELS
 
 PARTS = ("data", "encode", "teacher", "student", "backward", "optimizer", "rest")
@@ -54,8 +54,8 @@ class Stopwatch:
 class TrainingStep:
     """A config's training, ready to take single steps: one update a step, whatever the config accumulates."""
 
-    def __init__(self, config: Config, device: str):
-        runner = Runner.from_cfg(config)
+    def __init__(self, config: Config, plan: Plan | None, device: str):
+        runner = PlannedRunner.around(config, lambda: build_model(config.model, plan))
         runner._train_loop = runner.build_train_loop(runner._train_loop)
         self.wrapper = runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         for hook in runner.hooks:
@@ -158,8 +158,7 @@ def measure_training(config: Config, rounds: int = 20, warmup: int = 2, random_w
         if random_weights:
             use_random_weights(config, Path(folder, "teacher"))
         leave_out_the_rest(config, folder)
-        check(config)
-        step = TrainingStep(config, device)
+        step = TrainingStep(config, check(config), device)
         return measure_step(step, config.train_dataloader.batch_size, rounds, warmup, device)
 
 

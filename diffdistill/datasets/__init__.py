@@ -1,10 +1,10 @@
 """Data sets of captioned pictures, and what is done to each picture."""
 
 from .captioned import CaptionedImages
-from .captions import CaptionList
 from .dreambooth import DreamBoothDataset
 from .shapes import ShapesCaptions, ShapesDataset, StarCaptions
 from .transforms import CaptionDropout, PackInputs, RandomFlip, ResizeCrop
+from .validation import CaptionList
 
 __all__ = [
     "CaptionDropout",

@@ -15,7 +15,7 @@ from diffdistill.models.adapters import take_out
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import DTYPES
 from diffdistill.models.saved import LORA_FILE, write_adapters
-from diffdistill.report.record import network
+from diffdistill.report.record import network_figures
 from diffdistill.runs.load import Trained, exported_student, trains_adapters
 
 
@@ -56,7 +56,7 @@ def export_pipeline(
     check_kind(checkpoint, averaged)
     model = Trained(config, checkpoint).load(averaged).to("cpu").eval()
     if measured:
-        check_measured(measured, network(model)["student"]["parameters"])
+        check_measured(measured, network_figures(model)["student"]["parameters"])
     source = find_source(as_given, checkpoint, averaged)
     found = find_licence(model.family.checkpoint, "teacher" if model.distills else "base", licence)
 

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from diffdistill.engine.runner import model_of
 from diffdistill.hooks.samples import SampleHook
 from diffdistill.registry import HOOKS
-from diffdistill.report.record import network, progress_of, read_record, start_of, write_record
+from diffdistill.report.record import network_figures, progress_of, read_record, start_of, write_record
 from diffdistill.report.write import warn_of_errors, write_report
 
 
@@ -40,7 +40,7 @@ class ReportHook(Hook):
             self.record["prompts"] = [prompt for hook in samples for prompt in hook.prompts]
         with warn_of_errors(runner.logger.warning, "no picture of the network in the report"):
             if model_of(runner).distills:  # a fine-tuning keeps its model as it is
-                self.record["network"] = network(model_of(runner))
+                self.record["network"] = network_figures(model_of(runner))
         self.write(runner, runner.iter)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:

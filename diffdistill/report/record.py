@@ -58,7 +58,7 @@ def git_state(folder: Path) -> dict | None:
     return dict(commit=commit.strip(), dirty=bool(changes.strip()))
 
 
-def network(model) -> dict:
+def network_figures(model) -> dict:
     """Sizes and GMACs of teacher and student, and which layers the student keeps, as in `summary.summarize`."""
     configs = [json.dumps(dict(config)) for config in (model.family.denoiser_config, model.student.config)]
     figures = _network(model.family.denoiser_class, *configs, json.dumps(model.layers.kept))

@@ -14,7 +14,7 @@ from transformers.optimization import Adafactor
 
 from diffdistill.config.read import load_config
 from diffdistill.config.summary import optimizer_bytes, summarize
-from diffdistill.config.summary_table import print_summary
+from diffdistill.config.table import print_summary
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import FOLDER, hub_names, load_architecture, planning
 from diffdistill.families.checkpoint import Checkpoint

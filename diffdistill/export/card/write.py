@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from rich.console import Console
 
 import diffdistill
-from diffdistill.config.summary_table import layer_picture
+from diffdistill.config.table import layer_picture
 from diffdistill.export.card.licence import Licence
 from diffdistill.export.card.metrics import eval_results, metric_tables, metrics_note
 from diffdistill.export.card.names import markdown_table, shown
@@ -20,7 +20,7 @@ from diffdistill.files import is_hub_name
 from diffdistill.models.base import DiffusionModel
 from diffdistill.report.network import network_rows
 from diffdistill.report.numbers import percent
-from diffdistill.report.record import network
+from diffdistill.report.record import network_figures
 
 TEMPLATE = Path(__file__).parent / "template.md.jinja"
 STUDENT_GRID = "The teacher above, this model below; the prompt and the initial noise are the same in each column."
@@ -51,7 +51,7 @@ class Card:
 
 def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
     """Write `README.md`, and the sample grid and the licence's file where there are any, into `folder`."""
-    source, figures = card.source, network(model)
+    source, figures = card.source, network_figures(model)
     is_student = model.distills
     grid = source.copy_grid(folder)
     card.licence.copy_file(folder)
