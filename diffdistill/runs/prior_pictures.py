@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,8 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from diffdistill.datasets.class_pictures import ClassPictures
 from diffdistill.errors import InputError
-from diffdistill.models.base import DiffusionModel, build_model
-from diffdistill.models.plan import Plan
+from diffdistill.models.base import DiffusionModel
 from diffdistill.registry import DATASETS
 
 OF_PIPELINE = ("type", "teacher", "base", "student", "sampling", "dtype")  # what decides how a model draws before training
@@ -40,8 +40,11 @@ def name_class_folder(config: Config) -> None:
     wanted.folder = str(Path(config.work_dir).parent / "class_pictures" / f"{words}_{digest}")
 
 
-def make_class_pictures(config: Config, plan: Plan | None) -> None:
-    """Generate what the training set of `config` lacks, on the main rank; the others wait for the files."""
+def make_class_pictures(config: Config, build: Callable[[], DiffusionModel]) -> None:
+    """Draw what the training set of `config` lacks, on the main rank, with the untrained model that `build` returns.
+
+    The other ranks wait for the files.
+    """
     pictures = getattr(DATASETS.build(config.train_dataloader.dataset), "class_pictures", None)
     missing = pictures.missing() if pictures else []
     if not missing:
@@ -50,7 +53,7 @@ def make_class_pictures(config: Config, plan: Plan | None) -> None:
         init_dist(config.launcher, **config.get("env_cfg", {}).get("dist_cfg", {}))
     if is_main_process():
         try:
-            generate(build_model(config.model, plan), pictures, missing)
+            generate(build(), pictures, missing)
         except torch.OutOfMemoryError as error:
             raise InputError(
                 f"out of memory with train_dataloader.dataset.class_images.batch_size={pictures.batch_size}: lower it;"

@@ -32,6 +32,7 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
     config.launcher = launcher
     name_class_folder(config)
     plan = check(config, config.get("load_from"))
+    build = functools.partial(build_model, config.model, plan)
     # SDXL reads its first text encoder before the last layer, which then has no gradients: DDP must not wait for them.
     config.find_unused_parameters = plan is not None and len(plan.on_meta) > 1
     if launcher != "none" and not torch.cuda.is_available():
@@ -44,8 +45,8 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
             find_unused_parameters=config.find_unused_parameters,
         )
     try:
-        make_class_pictures(config, plan)
-        PlannedRunner.around(config, lambda: build_model(config.model, plan)).train()
+        make_class_pictures(config, build)
+        PlannedRunner.around(config, build).train()
     except (KeyboardInterrupt, Exception) as error:
         if was_interrupted(error):
             raise KeyboardInterrupt(f"interrupted; {how_to_resume(config.work_dir)}") from None

@@ -49,7 +49,7 @@ def load(config, tmp_path, **options):
 
 def test_the_untuned_pipeline_draws_them(config, tmp_path):
     loaded, folder = load(config, tmp_path)
-    make_class_pictures(loaded)
+    make_class_pictures(loaded, lambda: MODELS.build(loaded.model))
     model = Distiller(**{key: value for key, value in loaded.model.to_dict().items() if key != "type"})
     expected = model.sample(["a red circle", "a blue square", "a red circle"], [0, 1, 2])
     for path, picture in zip(sorted(folder.iterdir()), expected, strict=True):
@@ -60,15 +60,15 @@ def test_the_untuned_pipeline_draws_them(config, tmp_path):
 
 def test_only_what_is_missing_is_drawn_and_a_whole_set_loads_no_model(config, tmp_path, monkeypatch):
     loaded, folder = load(config, tmp_path)
-    make_class_pictures(loaded)
+    make_class_pictures(loaded, lambda: MODELS.build(loaded.model))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "class_00001.png").unlink()
     times = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    make_class_pictures(loaded)
+    make_class_pictures(loaded, lambda: MODELS.build(loaded.model))
     assert {name: (folder / name).stat().st_mtime_ns for name in times} == times
     assert {path.name for path in folder.iterdir()} == before.keys()
     loaded.model = None  # cannot be built
-    make_class_pictures(loaded)
+    make_class_pictures(loaded, lambda: MODELS.build(loaded.model))
 
 
 def test_runs_share_a_folder_unless_their_pictures_would_differ(config, tmp_path):
@@ -106,18 +106,20 @@ def test_a_run_makes_them_first_and_trains_the_same_with_those_of_an_earlier_one
 
 TWO_RANKS = """
 import sys, torch
-from diffdistill import class_pictures
 from diffdistill.config.read import load_config
+from diffdistill.datasets.class_pictures import missing_class_pictures
+from diffdistill.registry import DATASETS, MODELS
+from diffdistill.runs import prior_pictures
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo")
 config = load_config(sys.argv[1], dict(zip(sys.argv[2::2], sys.argv[3::2])), sys.argv[1] + "_run")
 config.launcher = "pytorch"
-class_pictures.name_class_folder(config)
+prior_pictures.name_class_folder(config)
 drawn = []
-generate = class_pictures.generate
-class_pictures.generate = lambda config, pictures, missing: (drawn.extend(missing), generate(config, pictures, missing))
-class_pictures.make_class_pictures(config)
-missing = class_pictures.missing_class_pictures(class_pictures.DATASETS.build(config.train_dataloader.dataset))
+generate = prior_pictures.generate
+prior_pictures.generate = lambda model, pictures, missing: (drawn.extend(missing), generate(model, pictures, missing))
+prior_pictures.make_class_pictures(config, lambda: MODELS.build(config.model))
+missing = missing_class_pictures(DATASETS.build(config.train_dataloader.dataset))
 print(torch.distributed.get_rank(), drawn, missing)
 """
 
@@ -146,7 +148,7 @@ def test_of_two_ranks_one_draws_and_the_other_waits(config, tmp_path):
 
 def test_the_weights_reach_the_losses(config, tmp_path):
     loaded, _ = load(config, tmp_path, train_dataloader__dataset__class_images__weight=0.25)
-    make_class_pictures(loaded)
+    make_class_pictures(loaded, lambda: MODELS.build(loaded.model))
     model = MODELS.build(loaded.model)
     steps = []
     model.losses = {"task": lambda step: steps.append(step) or step.prediction.mean()}
@@ -179,4 +181,4 @@ def test_out_of_memory_names_the_batch_to_lower(config, tmp_path, monkeypatch):
     loaded, _ = load(config, tmp_path)
     monkeypatch.setattr(Distiller, "sample", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
     with pytest.raises(InputError, match=r"class_images.batch_size=2: lower it"):
-        make_class_pictures(loaded)
+        make_class_pictures(loaded, lambda: MODELS.build(loaded.model))
