@@ -1,11 +1,14 @@
 """Fixtures of the whole suite: tiny pipelines and pictures on disk, no network, one thread."""
 
 import atexit
+import gc
 import os
 import shutil
 import signal
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 # All are read when the libraries are imported, so they come first. A default thread pool on contended cores makes
@@ -26,6 +29,37 @@ import torch
 torch.set_num_threads(1)
 # A suite that a shell started in the background ignores Ctrl-C, and so would the processes of its tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Whatever the collected modules have imported stays: a full collection of garbage would look through it each time."""
+    gc.collect()
+    gc.freeze()
+
+
+SECONDS, TESTS = Counter(), Counter()  # by file
+
+
+def cpu_seconds() -> float:
+    """The processor time of this process and of those that it has waited for."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item) -> Iterator[None]:
+    """What a shared fixture takes counts for the first test that asks for it."""
+    file, before = item.nodeid.partition("::")[0], cpu_seconds()
+    try:
+        return (yield)
+    finally:
+        SECONDS[file] += cpu_seconds() - before
+        TESTS[file] += 1
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    terminalreporter.section(f"slowest files, of {cpu_seconds():.0f} s of processor time")
+    for file, seconds in SECONDS.most_common(10):
+        terminalreporter.write_line(f"{seconds:7.1f} s  {TESTS[file]:4d} tests  {file}")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
@@ -16,6 +17,20 @@ from torch.utils.data import DataLoader
 from diffdistill.models.base import DiffusionModel
 
 
+class LaidOutOnce(Config):
+    """MMEngine asks for a config's text five times before the first step, and at every save: 0.4 s each to lay it out."""
+
+    _laid_out: ClassVar[dict[str, str]] = {}
+
+    @property
+    def pretty_text(self) -> str:
+        content = repr(self._cfg_dict)
+        if content not in self._laid_out:
+            self._laid_out.clear()
+            self._laid_out[content] = super().pretty_text
+        return self._laid_out[content]
+
+
 class PlannedRunner(Runner):
     """A Runner whose model is built from its plan, at the moment when MMEngine would build it from the config.
 
@@ -25,7 +40,7 @@ class PlannedRunner(Runner):
     @classmethod
     def around(cls, config: Config, build: Callable[[], nn.Module]) -> "PlannedRunner":
         """The Runner of `config`, with the model that `build` returns."""
-        config = copy.deepcopy(config)
+        config = LaidOutOnce(copy.deepcopy(config._cfg_dict), config.text, config.filename, config.env_variables)
         arguments = {name: config[name] for name in inspect.signature(cls).parameters if name in config}
         return cls(**arguments | dict(model=build), cfg=config)
 

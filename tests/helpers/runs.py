@@ -1,7 +1,6 @@
 """Whole runs by the project's tools, as a user starts them: in this process, which is quick, or in one of their own."""
 
 import contextlib
-import functools
 import io
 import os
 import runpy
@@ -15,7 +14,6 @@ from unittest import mock
 import mmengine.config.config
 import pytest
 import torch
-from yapf.yapflib.yapf_api import FormatCode
 
 ROOT = Path(__file__).resolve().parents[2]
 # Beside iter_<N>.pth, the config and a folder of logs.
@@ -38,13 +36,8 @@ SIX_STEPS = dict(
 )
 
 
-@functools.cache
-def format_once(text: str) -> tuple[str, bool]:
-    return FormatCode(text, style_config=dict(based_on_style="pep8"))
-
-
-# MMEngine formats a run's config six times, which takes longer than a tiny run itself.
-mmengine.config.config.FormatCode = lambda text, **options: format_once(text)
+# MMEngine lays out a run's config five times, which takes longer than a tiny run itself. Runs in processes do so.
+mmengine.config.config.FormatCode = lambda text, **options: (text, True)
 
 
 @dataclass
