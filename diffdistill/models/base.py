@@ -18,6 +18,7 @@ from diffdistill.models.plan import Plan, adapter_tree, scheduler_class, warn_of
 from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
+from diffdistill.students.features import FeatureTaps
 
 
 class DiffusionModel(BaseModel):
@@ -135,9 +136,19 @@ class DiffusionModel(BaseModel):
         teacher_features: Features | None = None,
     ) -> Step:
         """Run the student, with gradient; see `methods.base.TrainedModel`, which says so of all that methods call."""
-        with self.autocast():
+        with FeatureTaps(self.student, [ours for ours, _ in self.pairs]).record() as ours, self.autocast():
             prediction = self.student(noisy, timesteps, **condition, return_dict=False)[0]
-        return Step(noisy, timesteps, prediction, target, self.noise_schedule, teacher_prediction=teacher_prediction)
+        pairs = self.pairs if teacher_features else []
+        features = {f"{student} <- {teacher}": (ours[student], teacher_features[teacher]) for student, teacher in pairs}
+        return Step(
+            noisy,
+            timesteps,
+            prediction,
+            target,
+            self.noise_schedule,
+            teacher_prediction=teacher_prediction,
+            features=features,
+        )
 
     def take_compared_step(self, noisy: Tensor, timesteps: Tensor, condition: dict, target: Tensor) -> Step:
         """Run the student, and the teacher on the same input, where there is one."""

@@ -1,6 +1,5 @@
 """Distillation: a student that is trained, its teacher frozen beside it."""
 
-import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -206,22 +205,6 @@ class Distiller(DiffusionModel):
                 sample = self.teacher_schedule.to_sample(prediction.float(), noisy, timesteps)
                 prediction = self.noise_schedule.from_sample(sample, noisy, timesteps)
         return self.take_step(noisy, timesteps, condition, target, prediction, theirs)
-
-    def take_step(
-        self,
-        noisy: Tensor,
-        timesteps: Tensor,
-        condition: dict,
-        target: Tensor,
-        teacher_prediction: Tensor | None = None,
-        teacher_features: Features | None = None,
-    ) -> Step:
-        """Run the student, with gradient, and pair its features with those of its teacher."""
-        with FeatureTaps(self.student, [ours for ours, _ in self.pairs]).record() as ours:
-            step = super().take_step(noisy, timesteps, condition, target, teacher_prediction)
-        pairs = self.pairs if teacher_features else []
-        features = {f"{student} <- {teacher}": (ours[student], teacher_features[teacher]) for student, teacher in pairs}
-        return dataclasses.replace(step, features=features)
 
     @torch.no_grad()
     def predict_teacher(self, noisy: Tensor, timesteps: Tensor, condition: dict) -> tuple[Tensor, Features]:
