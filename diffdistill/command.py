@@ -69,7 +69,7 @@ def is_unread(stream) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """What `error` says. From a worker of a DataLoader it comes with its whole traceback as the message."""
+    """The message of `error` as one line: the last one of an error in a DataLoader's worker, which has a whole traceback."""
     lines = str(error).strip().splitlines()
     if any(line.startswith(("Traceback", "Original Traceback")) for line in lines):
         return lines[-1].removeprefix("diffdistill.errors.InputError: ")

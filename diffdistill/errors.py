@@ -1,4 +1,4 @@
-"""What the user gave cannot work: the one exception that means so, and the one warning that a part of it cannot."""
+"""Errors of the user: the exception for what cannot work, and the warning for a part of the input that is left out."""
 
 import functools
 import logging
@@ -14,7 +14,7 @@ class InputError(ValueError):
 
 
 def check_range(where: str, value: float, above: float, up_to: float = math.inf) -> float:
-    """`value`, or InputError unless it is a number above `above` and not beyond `up_to`; `where` names it."""
+    """Return `value`; raises InputError, naming it `where`, unless it is a number above `above` and at most `up_to`."""
     if not isinstance(value, int | float) or not above < value <= up_to or value == math.inf:
         most = "" if up_to == math.inf else f" and at most {up_to:g}"
         raise InputError(f"{where}={value!r} must be a number above {above:g}{most}")
@@ -23,5 +23,5 @@ def check_range(where: str, value: float, above: float, up_to: float = math.inf)
 
 @functools.cache
 def warn_once(message: str) -> None:
-    """One line on stderr, however often the same is found: a data set, for one, is built for the check and for the run."""
+    """Print `message` to stderr once, however often it comes up: a data set is built for the check and again for the run."""
     logging.getLogger("diffdistill").warning("warning: %s", message)

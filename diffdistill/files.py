@@ -13,7 +13,7 @@ NO_HUB_NAMES = (".py", ".parquet", ".jsonl", ".csv", ".txt", ".safetensors", ".p
 
 
 def write_whole(write: Callable[[Path], object], folder: Path) -> Path:
-    """`write(folder)` by way of a folder beside it: an interrupted write leaves nothing half-written."""
+    """Call `write` with a folder beside `folder`, then rename it: an interrupted write leaves nothing half-written."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -23,12 +23,12 @@ def write_whole(write: Callable[[Path], object], folder: Path) -> Path:
 
 
 def save_whole(model, folder: Path) -> Path:
-    """`model.save_pretrained(folder)`, whole or not at all."""
+    """Call `model.save_pretrained` so that `folder` is written whole or not at all; returns the folder."""
     return write_whole(model.save_pretrained, folder)
 
 
 def write_text_whole(file: Path, text: str) -> Path:
-    """Write `text` to `file` by way of a file beside it."""
+    """Write `text` to `file`, whole or not at all, by way of a file beside it; returns the file."""
     partial = file.with_name(f".{file.name}.partial")
     partial.write_text(text, encoding="utf-8")
     return partial.replace(file)

@@ -27,6 +27,7 @@ class NoiseSchedule:
 
     @classmethod
     def from_scheduler(cls, scheduler) -> "NoiseSchedule":
+        """The noise schedule of a diffusers scheduler, with the prediction type in its config."""
         return cls(scheduler.alphas_cumprod, scheduler.config.prediction_type)
 
     def predicting(self, prediction_type: str) -> "NoiseSchedule":
@@ -37,7 +38,7 @@ class NoiseSchedule:
         return len(self.alphas) - 1
 
     def coefficients(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma at integer `timesteps` (B,), shaped to broadcast over `like` (B, ...); those of data at -1."""
+        """alpha and sigma at integer `timesteps` (B,), shaped to broadcast over `like` (B, ...); 1 and 0 at -1."""
         if self.alphas.device != like.device:  # once a run: a look-up on the CPU would wait for the GPU in every step
             self.alphas, self.sigmas = self.alphas.to(like.device), self.sigmas.to(like.device)
         shape = (-1, *[1] * (like.ndim - 1))

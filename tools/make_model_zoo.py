@@ -18,12 +18,13 @@ distributed with this project. The same list on the command line: `mim search di
 
 
 def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a table in Markdown, columns of numbers aligned right."""
     aligned = ["---:" if name in ("parameters", "of the teacher") else "---" for name in header]
     return ["| " + " | ".join(cells) + " |" for cells in (header, aligned, *rows)]
 
 
 def scores(model: dict) -> str:
-    """ "COCO 30K (the paper's): FID 15.76, IS 33.79" for every result."""
+    """Every result of a model as text, e.g. "COCO 30K (the paper's): FID 15.76, IS 33.79"."""
     return "; ".join(
         f"{result['Dataset']}: " + ", ".join(f"{name} {value}" for name, value in result["Metrics"].items())
         for result in model.get("Results", [])
@@ -31,6 +32,7 @@ def scores(model: dict) -> str:
 
 
 def section(collection: dict, models: list[dict]) -> list[str]:
+    """The lines of one collection: its heading, its paper, and a table of its models."""
     lines = [f"## {collection['Name']}", ""]
     if paper := collection.get("Paper"):
         lines += [f"[{paper['Title']}]({paper['URL']})", ""]

@@ -51,10 +51,10 @@ class Loader:
     pipelines: bool = True
 
     def load(self, source: str) -> Candidate:
-        """`source` is the folder of a pipeline or denoiser, a packaged pipeline, a hub name, or `CONFIG[:teacher]`.
+        """The candidate that `source` names: a pipeline or denoiser, in a folder or on the hub, or `CONFIG[:teacher]`.
 
-        Of a config's parts those on disk are loaded: the student that its run exported, a teacher in a folder. The others
-        have random weights, as a hub name is not downloaded for a config.
+        Of a config, what is on disk is loaded with its weights: the student that its run exported, or a teacher in a folder.
+        All else has random weights, as nothing is downloaded for a config. Raises InputError for what cannot be loaded.
         """
         checkpoint_like = source.startswith(PACKAGED) or Path(source).expanduser().is_dir()
         if checkpoint_like and self.is_denoiser(source):
@@ -65,9 +65,11 @@ class Loader:
 
     @staticmethod
     def is_denoiser(source: str) -> bool:
+        """Whether `source` is the folder of a denoiser alone, without a pipeline around it."""
         return Path(source, "config.json").exists() and not Path(source, "model_index.json").exists()
 
     def load_denoiser(self, folder: str) -> Candidate:
+        """The denoiser in `folder`, without a pipeline. Raises InputError for a class that has no rules."""
         checkpoint = Checkpoint(folder, "source")
         config = checkpoint.read_json("config.json")
         class_name = config.get("_class_name")
@@ -81,6 +83,10 @@ class Loader:
         return Candidate(name, self.read(getattr(diffusers, class_name), checkpoint), None, "checkpoint")
 
     def load_pipeline(self, source: str) -> Candidate:
+        """The denoiser of the pipeline `source` (a folder, a packaged pipeline or a hub name), with the pipeline around it.
+
+        Raises InputError for a pipeline without a denoiser of a known kind, and for one that cannot be read.
+        """
         name = source.removeprefix(PACKAGED).rstrip("/").rsplit("/", 1)[-1]
         if self.random_weights:
             with planning():
@@ -105,6 +111,7 @@ class Loader:
         return Candidate(name, denoiser, pipeline if self.pipelines else None, "checkpoint", pixels)
 
     def load_config(self, source: str) -> Candidate:
+        """The student of the config `source`, or its teacher for `CONFIG:teacher`. Raises InputError where it has none."""
         config, is_teacher = load_config(source.removesuffix(TEACHER)), source.endswith(TEACHER)
         with planning():
             plan = plan_of(config)
@@ -130,16 +137,17 @@ class Loader:
         return Candidate(name, denoiser, pipeline, "checkpoint" if on_disk else "random", pixels)
 
     def random(self, library: str, class_name: str, config: Mapping) -> nn.Module:
+        """A model of `library` with random weights, frozen, in this loader's dtype and on its device."""
         return random_model(library, class_name, config, self.dtype, self.device)
 
     def surround(
         self, checkpoint: Checkpoint, place: str, denoiser: nn.Module, vae: Checkpoint | None = None
     ) -> diffusers.DiffusionPipeline | None:
-        """A pipeline with random weights around `denoiser`, where pipelines are wanted."""
+        """A pipeline with random weights around `denoiser`; None if this loader loads denoisers alone."""
         return random_pipeline(checkpoint, self.dtype, self.device, {place: denoiser}, vae) if self.pipelines else None
 
     def on_disk(self, config: Config, plan: Plan, is_teacher: bool) -> tuple[Checkpoint, str] | None:
-        """Where the weights of a config's denoiser are: the checkpoint and its subfolder."""
+        """Where the weights of a config's denoiser are, as (checkpoint, subfolder); None where they are not on this disk."""
         family = plan.family
         if is_teacher:
             has_own = family.checkpoint.is_folder and not config.get("stages") and family.denoiser is None
@@ -148,18 +156,22 @@ class Loader:
         return (Checkpoint(str(exported), "the run's student"), "") if exported.is_dir() else None
 
     def read(self, model_class: type, checkpoint: Checkpoint, subfolder: str = "") -> nn.Module:
+        """The model of `checkpoint` with its own weights, frozen, in this loader's dtype and on its device."""
         model = self.quietly(checkpoint, model_class.from_pretrained, subfolder=subfolder or None)
         return freeze(model, self.dtype).to(self.device)
 
     def quietly(self, checkpoint: Checkpoint, load, **options):
-        """`load` in this dtype. Of its two names for that, the older one works with all versions that are supported."""
+        """What `load` returns for `checkpoint` in this loader's dtype, without a warning of how the dtype is passed.
+
+        It is passed as `torch_dtype`, the older of its two names, which all supported versions know.
+        """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
             return checkpoint.load(load, torch_dtype=self.dtype, **options)
 
 
 def latent_pixels(checkpoint: Checkpoint) -> int:
-    """Pixels of a picture's side to one of the latents': the VAE halves a picture between its stages."""
+    """How many pixels wide one element of the latents is: the VAE halves a picture between its stages."""
     return 2 ** (len(checkpoint.read_json("vae/config.json")["block_out_channels"]) - 1)
 
 

@@ -15,7 +15,7 @@ SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices: large enough for f
 
 
 def forward_flops(denoiser: nn.Module, latents: torch.Size) -> int:
-    """FLOPs of one call for one sample of latents (B, C, H, W), attention included; a picture counts as a square."""
+    """FLOPs of one call for one sample of latents (B, C, H, W), attention included, counted on a square of the same area."""
     meta, size = build_on_meta(type(denoiser), denoiser.config), round(math.sqrt(latents[-2] * latents[-1]))
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         meta(**rules_of(type(meta)).inputs(meta.config, size))

@@ -65,11 +65,15 @@ class Entry:
         self.wrapped = self.variant.wrap(self.candidate.denoiser)
 
     def part(self, function: Callable[[], object]) -> Part:
+        """The part that calls `function` in this entry's variant; bringing the weights into its form is not timed."""
         return Part(lambda: self.variant.run(function), lambda: self.variant.prepare(self.candidate.denoiser))
 
 
 def latent_size(candidate: Candidate, resolution: int | None) -> int:
-    """Width of the latents of a picture `resolution` wide."""
+    """Width of the latents of a picture `resolution` wide, by default of the native one.
+
+    Raises InputError for a resolution that the VAE cannot divide.
+    """
     if resolution is None:
         return candidate.denoiser.config.sample_size
     if resolution % candidate.latent_pixels:
@@ -92,11 +96,13 @@ def step_inputs(denoiser: nn.Module, size: int, protocol: Protocol) -> dict:
 
 
 def call_denoiser(entry: Entry, protocol: Protocol) -> Callable[[], object]:
+    """A function that calls the entry's denoiser once, on random inputs that are drawn now."""
     inputs = step_inputs(entry.candidate.denoiser, latent_size(entry.candidate, protocol.resolution), protocol)
     return lambda: entry.wrapped(**inputs, return_dict=False)
 
 
 def call_pipeline(entry: Entry, protocol: Protocol) -> Callable[[], object]:
+    """A function that makes one batch of pictures with the entry's pipeline, always from the same noise."""
     candidate, pipeline = entry.candidate, entry.candidate.pipeline
     side = latent_size(candidate, protocol.resolution) * candidate.latent_pixels
     place = next(name for name, part in pipeline.components.items() if part is candidate.denoiser)
@@ -121,6 +127,7 @@ def call_pipeline(entry: Entry, protocol: Protocol) -> Callable[[], object]:
 
 
 def weight_bytes(*models: object) -> int:
+    """Bytes of the weights and buffers of `models`; what is no module, such as a tokenizer, counts nothing."""
     tensors = (tensor for model in models if isinstance(model, nn.Module) for tensor in model.state_dict().values())
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -196,7 +203,7 @@ def choose_protocol(
 
 
 def benchmark_inference(sources: Sequence[str], protocol: Protocol, random_weights: bool = False) -> dict:
-    """Load `sources` and measure them; gives the rows, the protocol and the machine."""
+    """Load `sources` and measure them; returns a dict of the `rows`, the `protocol` and the `machine`."""
     loader = Loader(DTYPES[protocol.dtype], protocol.device, random_weights, pipelines="pipeline" in protocol.parts)
     candidates = load_all(loader, sources)
     for candidate in candidates:

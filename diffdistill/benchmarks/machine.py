@@ -16,6 +16,6 @@ def machine(device: str) -> dict:
 
 
 def described(found: Mapping) -> str:
-    """`machine` as one line."""
+    """What `machine` has found, as one line of text."""
     threads = f", {found['threads']} thread{'s' if found['threads'] > 1 else ''}" if found["threads"] else ""
     return f"{found['device']}{threads}, torch {found['torch']}, diffusers {found['diffusers']}"

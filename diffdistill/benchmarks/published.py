@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Preset:
-    """A protocol: batch 1 at the native resolution, `published` maps a denoiser's parameters to (seconds, GB) a picture."""
+    """A published protocol, of batch 1 at the native resolution, and its figures.
+
+    `published` maps the number of a denoiser's parameters to (seconds, GB) a picture.
+    """
 
     device: str
     steps: int

@@ -47,8 +47,8 @@ def random_pipeline(
 ) -> diffusers.DiffusionPipeline:
     """The pipeline of `checkpoint` with random weights, of which only config files are read.
 
-    `denoiser` (name -> model) takes the place of the pipeline's own, and `vae` gives the VAE's config. Where the checkpoint
-    is no folder, tokenizers are stand-ins that give each character a token: a prompt is padded to the same length anyway.
+    `denoiser` (name -> model) takes the place of the pipeline's own, and the config of `vae` that of its VAE. Where the
+    checkpoint is no folder, the tokenizers have one token for each character: a prompt is padded to the same length anyway.
     """
     index = checkpoint.read_json("model_index.json")
     pipeline_class = getattr(diffusers, index["_class_name"])

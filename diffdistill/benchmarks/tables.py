@@ -31,6 +31,7 @@ PART_NAMES = {
 
 
 def terminal() -> Console:
+    """The console to print to; 120 columns wide where the output is no terminal and COLUMNS is not set."""
     return Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 120, highlight=False)
 
 
@@ -43,13 +44,14 @@ def table(title: str, columns: Iterable[str]) -> Table:
 
 
 def shown(value: float | None, digits: int = 3) -> str:
-    """`value` with three significant digits at the least, or a dash."""
+    """`value` with at least three significant digits; a dash for None."""
     if value is None:
         return "–"
     return f"{value:,.{digits}g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def label(row: Mapping, several: bool) -> str:
+    """The model's name, with its variant where the rows have `several`."""
     return f"{row['model']}, {row['variant']}" if several else row["model"]
 
 
@@ -84,6 +86,7 @@ def inference_tables(figures: Mapping, width: int) -> list[Table]:
 
 
 def print_inference(figures: Mapping, console: Console | None = None) -> None:
+    """Print the figures of `benchmark_inference` as tables, and how they were measured."""
     console = console or terminal()
     protocol = figures["protocol"]
     for drawn in inference_tables(figures, console.width):
@@ -101,6 +104,7 @@ def print_inference(figures: Mapping, console: Console | None = None) -> None:
 
 
 def print_training(figures: Mapping, console: Console | None = None) -> None:
+    """Print the figures of `measure_training` as a table, and how much of the machine's matmul speed a step reaches."""
     console = console or terminal()
     iteration = next(row for row in figures["rows"] if row["part"] == "iteration")["seconds"]
     title = f"A training step: batch {figures['batch_size']}, {figures['dtype']}"
@@ -124,7 +128,7 @@ def print_training(figures: Mapping, console: Console | None = None) -> None:
 
 
 def print_quality(rows: Sequence[Mapping], seeds: Sequence[int], console: Console | None = None) -> None:
-    """One table for every protocol: figures of two do not compare."""
+    """Print one table for every protocol, as figures of two protocols do not compare."""
     columns = ["config", "parameters", "steps", "teacher", "untrained", *(f"seed {seed}" for seed in seeds), "n"]
     for protocol, members in split(rows, lambda row: row["protocol"]):
         drawn = table(f"Caption accuracy, %: {describe_sampling(protocol)}", columns)
@@ -136,7 +140,7 @@ def print_quality(rows: Sequence[Mapping], seeds: Sequence[int], console: Consol
 
 
 def print_steps(rows: Sequence[Mapping], console: Console | None = None) -> None:
-    """Every metric of a model after each number of sampling steps."""
+    """Print every metric of a model after each number of sampling steps."""
     names = [name for name in rows[0] if name not in ("model", "steps", "guidance_scale")]
     drawn = table("Validation by sampling steps", ["model", "steps", "guidance", *names])
     for row in rows:
@@ -145,12 +149,13 @@ def print_steps(rows: Sequence[Mapping], console: Console | None = None) -> None
 
 
 def write_json(figures: object, file: str | None) -> None:
+    """Write `figures` to `file` as JSON; None writes nothing."""
     if file:
         Path(file).write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def write_csv(rows: Sequence[Mapping], file: str | None) -> None:
-    """One line a row, nested figures as `seeds.0`; what a row lacks stays empty."""
+    """Write one line a row to `file`, nested figures as `seeds.0`; what a row lacks stays empty. None writes nothing."""
     if not file:
         return
     flat = [{f"{key}.{inner}": v for key, value in row.items() if isinstance(value, Mapping) for inner, v in value.items()}

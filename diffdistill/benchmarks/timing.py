@@ -1,4 +1,4 @@
-"""Clocks and memory gauges. Parts are measured in turn in every round, so that a change of the machine meets all alike."""
+"""Clocks and memory gauges. Parts are measured in turn in every round, so that a machine that slows down slows all alike."""
 
 import ctypes
 import statistics
@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 
 def nothing() -> None:
-    pass
+    """Do nothing: the `prepare` of a part that needs none."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Part:
 
 
 def seconds(function: Callable[[], object], device: str) -> float:
-    """Seconds that `function` takes, with all that it leaves running on a GPU."""
+    """Seconds that `function` takes, with the work that it leaves to a GPU."""
     synchronize(device)
     start = time.perf_counter()
     function()
@@ -35,6 +35,7 @@ def seconds(function: Callable[[], object], device: str) -> float:
 
 
 def synchronize(device: str) -> None:
+    """Wait until the GPU has finished what it was given; do nothing on a CPU."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -72,8 +73,8 @@ def interleave(
 ) -> tuple[dict[str, list[float]], dict[str, int | None]]:
     """Seconds of every part in every round, and bytes by which each raises the memory.
 
-    A round runs every part once, in the order given. Before the timed rounds come `warmup` ones that are not timed; the last
-    of them gives the memory.
+    A round runs every part once, in the order given. Before the timed rounds come `warmup` ones that are not timed; memory
+    is measured in the last of them.
     """
     times: dict[str, list[float]] = {name: [] for name in parts}
     peaks: dict[str, int | None] = {}

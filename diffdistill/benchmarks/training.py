@@ -36,6 +36,7 @@ class Stopwatch:
         self.device, self.spent = device, dict.fromkeys(PARTS, 0.0)
 
     def add(self, part: str, function: Callable, *args, **kwargs):
+        """Call `function`, count its seconds as `part`, and return what it returns."""
         result = []
         self.spent[part] += seconds(lambda: result.append(function(*args, **kwargs)), self.device)
         return result[0]
@@ -74,11 +75,11 @@ class TrainingStep:
         return [model for model in found if model is not None and model is not self.distiller.student]
 
     def iteration(self) -> None:
-        """What a run does for every step, but for its hooks."""
+        """Take one step as a run does, hooks left out: load a batch, encode it, and train on it."""
         self.distiller.train_step(next(self.batches), self.wrapper)
 
     def encoded(self) -> None:
-        """A step on inputs that are encoded already."""
+        """Take one step on inputs that are encoded already."""
         self.distiller.encode = lambda batch: (self.latents, self.condition)
         try:
             self.distiller.train_step(self.batch, self.wrapper)
@@ -86,7 +87,7 @@ class TrainingStep:
             del self.distiller.encode
 
     def bare(self) -> None:
-        """The step that plain torch and diffusers would take on the same: task and output loss, no features."""
+        """Take the step that plain torch and diffusers would take on the same inputs: task and output loss, no features."""
         distiller, schedule = self.distiller, self.distiller.noise_schedule
         noise = torch.randn_like(self.latents)
         timesteps = torch.randint(len(schedule), self.latents.shape[:1], device=self.latents.device)
@@ -105,7 +106,7 @@ class TrainingStep:
         self.wrapper.optimizer.zero_grad()
 
     def split(self) -> dict[str, float]:
-        """Seconds of the parts of an iteration; "rest" is what none of them is: noise, losses, the log."""
+        """Seconds of the parts of an iteration; "rest" is all that is in none of them: noise, losses, the log."""
         clock = Stopwatch(self.device)
         watched = [(self.distiller, "encode", "encode"), (self.distiller.student, "forward", "student")]
         watched += [(model, "forward", "teacher") for model in self.teachers]
@@ -123,7 +124,7 @@ class TrainingStep:
         return clock.spent | dict(rest=whole - sum(clock.spent.values()))
 
     def samples(self) -> dict[str, int]:
-        """How many samples go through the denoisers in one iteration."""
+        """How many samples go through the denoisers in one iteration: `student`, `student_no_grad` and `teacher`."""
         counts = dict(student=0, student_no_grad=0, teacher=0)
 
         def count(model, args, kwargs):
@@ -185,6 +186,7 @@ def use_random_weights(config: Config, folder: Path) -> None:
 
 
 def measure_step(step: TrainingStep, batch_size: int, rounds: int, warmup: int, device: str) -> dict:
+    """Time `step` and its parts, and return the figures of `measure_training`."""
     splits: list[dict[str, float]] = []
     parts = dict(bare=Part(step.bare), step=Part(step.encoded), iteration=Part(lambda: splits.append(step.split())))
     times, _ = interleave(parts, rounds, warmup, device, "training")
@@ -216,11 +218,12 @@ def measure_step(step: TrainingStep, batch_size: int, rounds: int, warmup: int, 
 
 
 def spread(values: list[float]) -> dict[str, float]:
+    """The median (`seconds`) and the 90th percentile (`p90`) of `values`."""
     return dict(seconds=statistics.median(values), p90=ninetieth(values))
 
 
 def peak_memory(function: Callable[[], object], device: str) -> int | None:
-    """Bytes in use at most while `function` runs, all that was there before included: of the GPU, else of the process."""
+    """The most bytes in use while `function` runs, counting what was there before: of the GPU, else of the process."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         function()

@@ -23,9 +23,9 @@ WORDS = ("eager", "channels_last", "compile", *ATTENTIONS)
 
 
 class Variant:
-    """`eager`, or words of `WORDS` joined by "+", such as `channels_last+compile`. Attention is sdpa unless it says another.
+    """A way to run a denoiser: `eager`, or words of `WORDS` joined by "+", such as `channels_last+compile`.
 
-    Only the denoiser is changed: VAE and text encoders run as they are.
+    Attention is sdpa unless a word names another. Only the denoiser is changed: VAE and text encoders run as they are.
     """
 
     def __init__(self, name: str):
@@ -44,7 +44,7 @@ class Variant:
         self.memory_format = torch.channels_last if "channels_last" in words else torch.contiguous_format
 
     def wrap(self, denoiser: nn.Module, backend: str = "inductor") -> nn.Module:
-        """What is to be called in the denoiser's place; both share their weights."""
+        """The module to call in the denoiser's place; both share their weights."""
         if not self.compiled:
             return denoiser
         # All denoisers of a class share one limit of compilations, beyond which torch goes on without compiling.
@@ -59,7 +59,10 @@ class Variant:
             denoiser.set_attn_processor(processor())
 
     def run(self, function: Callable[[], object]) -> object:
-        """`function()` with the kernel of this variant."""
+        """Call `function` with the attention kernel of this variant, and return its result.
+
+        Raises InputError where torch has no such kernel for the device, dtype or shape.
+        """
         kernel = KERNELS.get(self.attention)
         context: AbstractContextManager = sdpa_kernel(kernel) if kernel else nullcontext()
         try:

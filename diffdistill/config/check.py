@@ -21,7 +21,10 @@ REQUIRED = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
 
 
 def check(config: Config, checkpoint: str | None = None) -> Plan | None:
-    """Find the mistakes of a training: of the config and, where it starts from one, of the checkpoint. Gives the plan."""
+    """Find the mistakes of a config, and of the checkpoint that its training starts from; returns the plan of the model.
+
+    Raises InputError for the first mistake. The plan is None for a model that is not ours.
+    """
     for key in REQUIRED:
         if key not in config:
             raise InputError(f"the config has no {key}; inherit one that has, e.g. {', '.join(REQUIRED)} of configs/_base_")
@@ -45,7 +48,7 @@ def check(config: Config, checkpoint: str | None = None) -> Plan | None:
 
 
 def check_evaluation(config: Config, part: str, plan: Plan | None) -> None:
-    """Build the captions and the metrics of `part`, "val" or "test": they find out whether their files are there."""
+    """Build the captions and metrics of `part`, "val" or "test", which raise InputError where their files are missing."""
     registry.build_part(registry.DATASETS, config[f"{part}_dataloader"].dataset, f"{part}_dataloader.dataset")[0]
     for where, metric in entries(config[f"{part}_evaluator"], f"{part}_evaluator"):
         built = registry.build_part(registry.METRICS, metric, where)

@@ -109,7 +109,7 @@ def merge_options(config: Config, options: dict) -> None:
 
 
 def drop_hooks(config: Config) -> None:
-    """Drop `default_hooks` that are None. MMEngine does so for its own alone, and needs to be told of those."""
+    """Drop `default_hooks` that are None: MMEngine does so for its own hooks alone."""
     for name, hook in list((config.get("default_hooks") or {}).items()):
         if hook is None and name not in MMENGINE_HOOKS:
             config.default_hooks.pop(name)

@@ -23,7 +23,7 @@ PREVIOUS = "previous"
 
 
 def stage_configs(config: Config) -> list[Config]:
-    """The config of every stage: it writes to `<run>/stage_<n>_<name>`, and a seed of its own gives it other batches."""
+    """The config of every stage: it writes to `<run>/stage_<n>_<name>`, and has a seed of its own, so its batches differ."""
     names = [stage.get("name") for stage in config.stages]
     if len(set(names)) < len(names) or not all(re.fullmatch(r"[\w-]+", str(name or "")) for name in names):
         raise InputError(f"stages: each needs a name of its own, of letters, digits, - and _; they have {names}")
@@ -58,10 +58,12 @@ def stage_configs(config: Config) -> list[Config]:
 
 
 def run_name(config: Config) -> str:
+    """The name of a run: that of its config file, or of its folder where it has no file."""
     return Path(config.filename or config.work_dir).stem
 
 
 def title_of(stage: Config) -> str:
+    """The title of a stage, which `stage_configs` has put into its StageHook."""
     return stage.custom_hooks[-1].title
 
 

@@ -81,6 +81,7 @@ def summarize(config: Config) -> dict:
 
 
 def summarize_plan(config: Config, plan: Plan) -> dict:
+    """The figures of `summarize` for a config without stages, or for one stage, and its plan."""
     model, family, frozen = config.model, plan.family, frozen_parameters(plan)
     origin = model.get("base") or model.teacher
     teacher, student = (build_on_meta(family.denoiser_class, each).eval() for each in (family.denoiser_config, plan.config))

@@ -33,6 +33,7 @@ def bar(part: float, whole: float, style: str, width: int = 11) -> Text:
 
 
 def grid(*columns: str) -> Table:
+    """An empty table with these columns: those named "" or " " are aligned left, as text, all others right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=True)
     for name in columns:
         table.add_column(name, justify="left" if name in ("", " ") else "right", no_wrap=True)
@@ -40,6 +41,7 @@ def grid(*columns: str) -> Table:
 
 
 def size_table(figures: Mapping) -> Table:
+    """A table of parameters, operations and layers of teacher and student, and the share that the student keeps."""
     teacher, student = figures["teacher"], figures["student"]
     table = grid("", figures["origin"], "student", "kept", " ")
 
@@ -91,6 +93,7 @@ def pair_lists(figures: Mapping) -> RenderableType:
 
 
 def memory_table(figures: Mapping) -> Table:
+    """A table of what stays in memory during training and of the trained weights on disk, in GB of 10^9 bytes."""
     memory = figures["memory"]
     table = grid("", "GB", " ")
     for key, label in MEMORY.items():

@@ -72,7 +72,7 @@ class CaptionedImages(Dataset):
         return {"image": self._picture(row[self.image_column], index), "caption": self.caption(row, index)}
 
     def caption(self, row: dict, index: int) -> str:
-        """The caption of a row, or one of its captions."""
+        """The caption of a row; of several, one drawn at random. Raises InputError for one that is not text."""
         caption = row[self.caption_column]
         if isinstance(caption, list) and caption:
             caption = caption[int(torch.randint(len(caption), ()))]

@@ -62,7 +62,7 @@ class ClassPictures:
             )
 
     def look(self) -> None:
-        """Take stock of the folder: `files`, at most `count` of them, each with its prompt."""
+        """Set `files` to what the folder holds: at most `count` usable pictures, each with its prompt."""
         if self.folder is None or not self.folder.is_dir():
             return
         found = picture_files(self.folder)
@@ -94,9 +94,11 @@ class ClassPictures:
         return {"image": read_picture(path), "caption": prompt, "weight": 2 * self.weight}
 
     def path(self, index: int) -> Path:
+        """The file of the generated picture `index`, whether it is there or not."""
         return self.folder / f"class_{index:05d}.png"
 
     def prompt(self, index: int) -> str:
+        """The prompt of the generated picture `index`: the prompts are taken in turn."""
         return self.prompts[index % len(self.prompts)]
 
     def missing(self) -> list[int]:
@@ -116,6 +118,6 @@ class ClassPictures:
 
 
 def missing_class_pictures(dataset) -> list[int]:
-    """The class pictures that a training set still lacks; none where it wants none."""
+    """Indices of the class pictures that a training set still lacks; an empty list where it wants none."""
     pictures = getattr(dataset, "class_pictures", None)
     return pictures.missing() if pictures else []

@@ -76,17 +76,19 @@ class DreamBoothDataset(Dataset):
         return items if self.class_pictures is None else [item for pair in items for item in pair]
 
     def instance(self, index: int) -> dict:
+        """The item of one instance picture; its `weight` is 2 where class pictures stand beside it, else it has none."""
         item = {"image": read_picture(self.pictures[index]), "caption": self.captions[index]}
         return self.transform(item | {"weight": 2.0} if self.class_pictures else item)
 
     def transform(self, item: dict) -> dict:
+        """`item` passed through every transform of `pipeline`."""
         for transform in self.pipeline:
             item = transform(item)
         return item
 
 
 def instances(source: str, prompt: str | None, split: str, image_column: str) -> tuple[list, list[str]]:
-    """What `read_picture` takes, of every picture of `source` that it can read, and their captions."""
+    """The pictures of `source` that can be read, in the form that `read_picture` takes, and their captions."""
     if prompt is None:
         captioned = CaptionedImages(source, split, image_column)
         rows = [captioned.rows[index] for index in range(len(captioned))]
@@ -101,7 +103,7 @@ def instances(source: str, prompt: str | None, split: str, image_column: str) ->
 
 
 def instance_pictures(source: str, split: str, image_column: str) -> list:
-    """What `read_picture` takes, of every picture of `source`."""
+    """All pictures of `source`, in the form that `read_picture` takes."""
     folder = local_path(source)
     if folder.is_dir() and (files := picture_files(folder)):
         return files

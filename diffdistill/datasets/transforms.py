@@ -1,8 +1,8 @@
 """Transforms of one item, from `dict(image=PIL.Image, caption=str)` to the tensors of a batch.
 
-They keep the book that SDXL's micro-conditioning needs (Podell et al., 2023, arXiv:2307.01952, sec. 2.2): the size of the
-picture before resizing, and where the crop that is really used lies. All sizes are (height, width) in pixels. Random
-choices come from torch's global generator, so a training loop that seeds it replays them.
+They keep what SDXL's micro-conditioning needs (Podell et al., 2023, arXiv:2307.01952, sec. 2.2): the size of the picture
+before resizing, and where the crop that is really used lies. All sizes are (height, width) in pixels. Random choices come
+from torch's global generator, so a training loop that seeds it replays them.
 """
 
 import numpy as np

@@ -62,6 +62,11 @@ class CaptionList(Dataset):
 
 
 def read_table(source: str, split: str, column: str | None) -> list[str]:
+    """The captions in `column` of a table; of several in a row, the first.
+
+    With None it is the one column that is named like captions. Raises InputError if there is no such column, or more than
+    one, and for a row whose caption is not text.
+    """
     rows = open_source(str(source), split)
     usual = [name for name in rows.column_names if name.lower() in CAPTION_NAMES]
     if column is None and len(usual) == 1:

@@ -20,6 +20,7 @@ class MixedPrecision(OptimWrapper):
         self._restored: dict | None = None
 
     def optim_context(self, model):
+        """Before the first step of a model in fp16, make the gradient scaler, as the model is known only here."""
         model = getattr(model, "module", model)
         if self.scaler is None and model.dtype == torch.float16:
             self.scaler = torch.amp.GradScaler(next(model.parameters()).device.type)

@@ -45,11 +45,12 @@ class PlannedRunner(Runner):
         return cls(**arguments | dict(model=build), cfg=config)
 
     def build_model(self, model: Callable[[], nn.Module]) -> nn.Module:
+        """The model that the function `model` returns, which stands in the place of the config's `model`."""
         return model()
 
 
 def build_dataloader(config: dict, seed: int | None = None) -> DataLoader:
-    """The loader of a config's section, outside a Runner: that is what usually tells MMEngine whose parts are meant."""
+    """The loader of a config's section, for use without a Runner: names of types are looked up in this package first."""
     init_default_scope("diffdistill")
     return Runner.build_dataloader(config, seed=seed)
 

@@ -22,7 +22,7 @@ TRAINING_HOOKS = ("ema", "export", "samples", "baseline")
 
 
 def read_labels(checkpoints: Sequence[str]) -> dict[str, str]:
-    """Label -> path of "label=path"; a path without a label is called by its last two parts, a single one "student"."""
+    """Paths by label, from "label=path"; a path without one is labelled by its last two parts, a single one "student"."""
     labels: dict[str, str] = {}
     for given in checkpoints:
         label, equals, path = given.partition("=")
@@ -56,12 +56,12 @@ def evaluate_all(config: Config, checkpoints: Mapping[str, str], teacher: bool =
 
 
 def evaluated_part(config: Config) -> str | None:
-    """Where the config says what to measure: "test" before "val"; None if it does not."""
+    """The part of a config that says what to measure: "test" where it has one, else "val"; None where it has neither."""
     return next((part for part in ("test", "val") if config.get(f"{part}_evaluator") is not None), None)
 
 
 def evaluate_teacher(config: Config) -> dict:
-    """The figures of the teacher that a loss of `config` keeps in memory."""
+    """The figures of the config's teacher. Raises InputError where no loss keeps a teacher in memory."""
     check_parts(config)
     plan = check_model(config.model)
     if plan is None or not plan.needs_teacher:
@@ -76,7 +76,7 @@ def evaluate_teacher(config: Config) -> dict:
 
 
 def evaluate(config: Config, plan: Plan | None, load: Callable[[], DiffusionModel]) -> dict:
-    """What the metrics of `config` find of the model that `load` returns, and the `protocol`."""
+    """What the metrics of `config` measure of the model that `load` returns, and the `protocol`."""
     part = evaluated_part(config)
     check_evaluation(config, part, plan)
     config = copy.deepcopy(config)

@@ -69,6 +69,7 @@ def load_teacher(config: Config) -> Distiller:
 
 @torch.no_grad()
 def evaluate_once(model: Distiller, loader, config: Config) -> dict[str, float]:
+    """The metrics of the config's validation, by name, of the pictures that `model` makes for the captions of `loader`."""
     evaluator = Evaluator([METRICS.build(dict(config.val_evaluator))])
     for batch in loader:
         samples = model(**model.data_preprocessor(batch), mode="predict")

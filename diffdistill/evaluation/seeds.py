@@ -14,7 +14,7 @@ from diffdistill.metrics.record import Role, role_of
 
 
 def run_all(configs: Sequence[str], seeds: Sequence[int], options: Sequence[str], folder: str) -> list[dict]:
-    """Train every config with every seed, one after the other, in processes of their own; gives their `results.json`.
+    """Train every config with every seed, one after the other, in processes of their own; returns their `results.json`.
 
     A run that has finished is not run again: remove its folder for that.
     """
@@ -45,6 +45,7 @@ def accuracy_table(results: Sequence[dict], metric: str = "accuracy") -> list[di
 
 
 def rows_of(results: Sequence[dict], metric: str, protocol: dict) -> list[dict]:
+    """The rows of `accuracy_table`, one a config, for runs that were all measured by `protocol`."""
     rows: dict[str, dict] = {}
     for result in results:
         records = result["validation"]

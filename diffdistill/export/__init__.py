@@ -1,1 +1,1 @@
-"""What leaves the house: pipelines with a model card, untrained students, LoRAs, uploads."""
+"""What others get: pipelines with a model card, untrained students, LoRAs, uploads."""

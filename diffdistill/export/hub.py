@@ -18,7 +18,7 @@ def check_name(name: str) -> None:
 
 
 def push(folder: Path, name: str, private: bool) -> str:
-    """Upload `folder` as the repository `name`, which is made if need be; gives its address. The folder stays as it is."""
+    """Upload `folder` as the repository `name`, which is made if need be; returns its address. The folder stays as it is."""
     if get_token() is None:
         raise InputError(f"--push-to-hub={name}: no token; run `hf auth login`, then `hf upload {name} {folder}`")
     api = HfApi()

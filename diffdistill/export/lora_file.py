@@ -73,7 +73,7 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def check_names(file: Path, names: Iterable[str]) -> None:
-    """Raise InputError unless all tensors are those of a LoRA; by their names, as other files may hold gigabytes."""
+    """Raise InputError unless all `names` of tensors are those of a LoRA, before a file that may hold gigabytes is read."""
     names = list(names)
     form = KOHYA if any(map(KOHYA.fullmatch, names)) else DIFFUSERS
     foreign = next((name for name in names if not form.fullmatch(name)), None)
@@ -159,7 +159,7 @@ def scale_of(layer: str, rank: int, alpha: float | None, config: Mapping) -> flo
 
 
 def scaled(parts: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """`parts` with `lora_B` times `scale`; then in fp32, as half precision would round what trained at this scale."""
+    """`parts` with `lora_B` multiplied by `scale`; unless that is 1, in fp32, as half precision would round the product."""
     if scale == 1:
         return parts
     return {name: tensor.float() * (scale if name.startswith("lora_B") else 1) for name, tensor in parts.items()}

@@ -90,7 +90,7 @@ def count_kept(lora: Lora, kept: Mapping[str, str]) -> dict[str, dict]:
 
 
 def transfer_lora(path: str, config: Config, out: str) -> dict:
-    """Write the LoRA at `path`, made for the teacher of `config`, for its student into the folder `out`; gives the figures.
+    """Write the LoRA at `path` of the teacher of `config`, for its student, into the folder `out`; returns the figures.
 
     The file loads with `load_lora_weights`. Parts of text encoders stay, as student and teacher share these.
     """
@@ -143,7 +143,7 @@ def save(lora: Lora, pipeline_class: type, out: Path) -> None:
 
 
 def print_figures(figures: Mapping, console: Console | None = None) -> None:
-    """Print what `transfer_lora` gives: a line for every stage of the teacher's U-Net and for every text encoder."""
+    """Print what `transfer_lora` returns: a line for every stage of the teacher's U-Net and for every text encoder."""
     table = Table("stage", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for title in ("adapted layers", "kept", "share of the change kept"):
         table.add_column(title, justify="right")

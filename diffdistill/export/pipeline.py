@@ -30,7 +30,7 @@ def export_pipeline(
     speed: str | None = None,
     name: str | None = None,
 ) -> Path:
-    """Write the pipeline of `config` around what it trained to the folder `out`, in `dtype`; gives the folder.
+    """Write the pipeline of `config` around what it trained to the folder `out`, in `dtype`; returns the folder.
 
     Args:
         checkpoint: a `.pth` or a folder that a run exported; by default the one that the config's run exported.
@@ -86,6 +86,10 @@ def check_kind(checkpoint: str, averaged: bool | None) -> None:
 
 
 def write_pipeline(model: DiffusionModel, folder: Path, dtype: str, fuse_lora: bool) -> None:
+    """Write the pipeline around what was trained to `folder`, in `dtype`; an adapter is written beside it or fused.
+
+    `model` is used up: its adapters are taken out and its weights cast.
+    """
     if model.adapted and not fuse_lora:
         write_adapters(model, folder)
     for name in model.adapted:

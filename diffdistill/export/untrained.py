@@ -13,7 +13,7 @@ from diffdistill.registry import MODELS
 
 
 def save_untrained_student(config: Config, out: str, teacher: str | None = None) -> nn.Module:
-    """Write the student of `config`, cut from its teacher, to the folder `out` in diffusers' format; gives the student.
+    """Write the student of `config`, cut from its teacher, to the folder `out` in diffusers' format; returns the student.
 
     `teacher` takes the place of `model.teacher.checkpoint`. Nothing but the teacher's denoiser is loaded, and the weights
     of `model.student.checkpoint` are not.

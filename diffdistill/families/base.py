@@ -19,7 +19,10 @@ from diffdistill.noise import NoiseSchedule
 
 
 def freeze(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Eval mode, no gradients, weights in `dtype`. (The `to` of diffusers' own models warns where it need not.)"""
+    """Put `model` into eval mode, without gradients and with weights in `dtype`; returns it.
+
+    (The `to` of diffusers' own models warns where it need not.)
+    """
     return nn.Module.to(model.requires_grad_(False).eval(), dtype)
 
 
@@ -97,7 +100,10 @@ class Family:
         check_terminal_snr(self.noise_schedule, zero_terminal_snr, f"{key}.checkpoint={checkpoint}")
 
     def read_noise_schedule(self, config: dict) -> NoiseSchedule:
-        """Any diffusers scheduler of the DDPM kind computes the betas of its config; the training one is always DDPM's."""
+        """The noise schedule of training: DDPM's, with the betas in the `config` of the pipeline's own scheduler.
+
+        Raises InputError for a scheduler that has no DDPM or DDIM form.
+        """
         name = config.get("_class_name")
         kin = getattr(getattr(diffusers, name or "", None), "_compatibles", [])
         if "DDIMScheduler" not in kin:
@@ -109,6 +115,7 @@ class Family:
 
     @property
     def text_encoders(self) -> list[str]:
+        """Names of the pipeline's text encoders, such as "text_encoder" and "text_encoder_2"."""
         return [name for name in self.models if name.startswith("text_encoder")]
 
     def build_on_meta(self, name: str) -> nn.Module:
@@ -141,6 +148,7 @@ class Family:
         return pipeline
 
     def load_vae(self) -> diffusers.AutoencoderKL:
+        """The VAE in fp32: the pipeline's, or the one that `vae` names."""
         return load_model(self.vae, diffusers.AutoencoderKL)
 
     def load_denoiser(self) -> nn.Module:

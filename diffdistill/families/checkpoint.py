@@ -39,6 +39,7 @@ class Checkpoint:
 
     @property
     def is_folder(self) -> bool:
+        """Whether it is a folder on this disk, as pipelines of this package are; else it is a hub name."""
         return Path(self.path).is_dir()
 
     def at(self, folder: str | Path) -> "Checkpoint":
@@ -105,7 +106,7 @@ class Checkpoint:
                     raise InputError(f"{self.key}={self.name}: {name}/{files[0]} is missing; download it again")
 
     def load(self, loader, **options):
-        """`loader(path, **options)`, with errors of files turned into one line."""
+        """What `loader(path, **options)` returns; errors of files become InputErrors of one line."""
         for library in (diffusers, transformers):
             library.utils.logging.disable_progress_bar()
         try:

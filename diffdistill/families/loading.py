@@ -36,7 +36,7 @@ def load_model(checkpoint: Checkpoint, model_class: type, exact: bool = False, *
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all of `tensor` is. Its extremes tell; on the CPU `isfinite` takes some fifty times as long."""
+    """Whether all elements of `tensor` are finite, told from its extremes: on the CPU `isfinite` takes 50 times as long."""
     return not tensor.is_floating_point() or not tensor.numel() or all(end.isfinite() for end in tensor.aminmax())
 
 

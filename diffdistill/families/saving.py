@@ -26,7 +26,7 @@ def save_pipeline(pipeline: diffusers.DiffusionPipeline, folder: Path) -> None:
 
 
 def restore_names(folder: Path) -> None:
-    """Give a CLIP text encoder in `folder` back the prefix of its tensors' names; leave any other model as it is.
+    """Put the prefix of its tensors' names back into a CLIP text encoder in `folder`; leave any other model as it is.
 
     From 5.6 on, transformers leaves the prefix out where the model was not loaded with it. It reads both, but older
     versions, and other programs, know the prefixed names alone: they would start the encoder from random values.

@@ -25,6 +25,7 @@ class StableDiffusionXL(Family):
     of_picture = ("time_ids",)
 
     def encode_captions(self, pipeline, batch: dict) -> dict:
+        """The conditioning from both text encoders and the batch's `time_ids`. Raises InputError where it has none."""
         if "time_ids" not in batch:
             raise InputError(
                 "train_dataloader.dataset: StableDiffusionXL needs `time_ids` in its items; add PackInputs to the pipeline"

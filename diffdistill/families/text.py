@@ -14,7 +14,7 @@ _cut: set[str] = set()
 def encode(tokenizer: PreTrainedTokenizerBase, encoder: nn.Module, captions: Sequence[str]):
     """The CLIP text encoder's output, hidden states included, for `captions` padded and cut to the tokenizer's length.
 
-    The pipelines' `encode_prompt` gives the same (a test compares them) but tokenizes every caption by itself to look for
+    The pipelines' `encode_prompt` returns the same (a test compares them) but tokenizes every caption by itself to look for
     textual inversions, which costs a multiple of the encoding in a training loop. The first captions that are cut are named
     in a warning.
     """
@@ -29,7 +29,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, encoder: nn.Module, captions: Seq
 
 
 def warn_of_cut(tokenizer: PreTrainedTokenizerBase, caption: str) -> None:
-    """Say what the encoder does not see of `caption`, if anything, once for each and for the first few."""
+    """Warn of the end of `caption` that the encoder does not see, if any; only the first few such captions are named."""
     ids = tokenizer(caption, verbose=False).input_ids
     if len(ids) <= tokenizer.model_max_length:  # it just fits
         return

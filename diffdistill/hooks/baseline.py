@@ -1,4 +1,4 @@
-"""Figures mean little alone: measures the teacher and the untrained student before training."""
+"""Measures the teacher and the untrained student before training, for figures to compare the trained student with."""
 
 from mmengine.hooks import Hook
 
@@ -34,7 +34,7 @@ class BaselineHook(Hook):
         runner.model.train()
 
     def catch_up(self, runner) -> None:
-        """A checkpoint is written before the validation of its step, so a run that goes on from it has that to do."""
+        """Run the validation that a resumed run has missed: a checkpoint is written before the validation of its step."""
         recorded = {record["step"] for record in runner.message_hub.get_info("records", [])}
         due = runner.iter % runner.train_loop.val_interval == 0 or runner.iter == runner.max_iters
         if due and runner.iter not in recorded:
@@ -52,6 +52,7 @@ class BaselineHook(Hook):
 
 
 def describe(record: dict) -> str:
+    """Whose figures a record holds: "teacher", "untrained student", "base", or "student after 500 steps"."""
     role = role_of(record)
     if role is Role.TRAINED:
         return f"{record['model']} after {record['step']} steps"

@@ -27,9 +27,11 @@ class EvaluationHook(Hook):
         self.note(runner, runner.test_loop)
 
     def hand_over(self, runner, loop) -> None:
+        """Hand the model that is measured to the metrics of `loop` that need it."""
         for metric in loop.evaluator.metrics:
             if getattr(metric, "needs_model", False):
                 metric.model = model_of(runner)
 
     def note(self, runner, loop) -> None:
+        """Leave the protocol of what `loop` has just measured in the message hub, as `protocol`."""
         runner.message_hub.update_info("protocol", protocol_of_loop(model_of(runner), loop))

@@ -54,6 +54,10 @@ class ExportHook(Hook):
 
     @master_only
     def save_adapters(self, runner, step: int) -> Path:
+        """Write the adapters, with EMA weights if there is an EMA, to `<run>/step<step>`; returns the folder.
+
+        Only the first rank does so; the others return None.
+        """
         with ema_weights(runner):
             return save_adapters(model_of(runner), Path(runner.work_dir, f"step{step}"))
 
@@ -82,6 +86,7 @@ class ExportHook(Hook):
         log(f"Figures: {Path(runner.work_dir, 'results.json')}; logs: {runner.log_dir}")
 
     def results(self, runner, ema: bool) -> dict:
+        """The content of `results.json`: how long and on what was trained, sizes, last losses, validations and versions."""
         model = model_of(runner)
         trained = count(model.parameters())
         losses = {
@@ -118,14 +123,14 @@ class ExportHook(Hook):
 
 
 def origin(family: Family) -> dict:
-    """Where the first weights came from."""
+    """The `checkpoint` that the first weights came from, and the `parameters` of its denoiser."""
     denoiser = build_on_meta(family.denoiser_class, family.denoiser_config)
     checkpoint = family.denoiser.name if family.denoiser else family.checkpoint.name
     return dict(checkpoint=checkpoint, parameters=count(denoiser.parameters()))
 
 
 def how_to_load(folder: Path) -> str:
-    """One line of Python for each file of an adapter."""
+    """A line of Python that loads an adapter from `folder`."""
     if (folder / LORA_FILE).exists():
         return f'pipe.load_lora_weights("{folder}")'
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
@@ -133,8 +138,10 @@ def how_to_load(folder: Path) -> str:
 
 
 def count(parameters: Iterable[Tensor]) -> int:
+    """The number of elements in `parameters`."""
     return sum(parameter.numel() for parameter in parameters)
 
 
 def record_text(record: dict) -> str:
+    """The figures of a record as text, e.g. "accuracy 91.4, seen 92.6"."""
     return ", ".join(f"{name} {value:g}" for name, value in figures_of(record).items())

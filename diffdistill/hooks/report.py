@@ -56,6 +56,7 @@ class ReportHook(Hook):
 
     @master_only
     def write(self, runner, step: int, finished: bool = False) -> None:
+        """Bring the record up to `step`, and write it and the page; an error is logged, not raised."""
         with warn_of_errors(runner.logger.warning, "no report"):
             self.record["starts"][-1]["seconds"] = round(time.time() - self.began, 1)
             self.record.update(progress_of(runner, step, finished))

@@ -13,7 +13,7 @@ from diffdistill.registry import HOOKS
 
 
 def plain(value):
-    """`value` with dicts, lists and numbers of Python's own, which `torch.load(weights_only=True)` accepts."""
+    """A copy of `value` made of Python's own dicts, lists and numbers, which `torch.load(weights_only=True)` accepts."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -41,6 +41,7 @@ class ResumeHook(Hook):
         checkpoint["message_hub"] = plain({**hub, "log_scalars": histories})
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Raise InputError for a checkpoint of another student, and turn the log histories back into MMEngine's buffers."""
         check_weights(checkpoint["state_dict"], model_of(runner).state_dict(), runner._load_from or "the checkpoint")
         hub = checkpoint.get("message_hub", {})
         for name, history in hub.get("log_scalars", {}).items():

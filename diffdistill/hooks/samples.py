@@ -65,6 +65,7 @@ class SampleHook(Hook):
 
     @master_only
     def write(self, runner, step: int) -> None:
+        """Sample the prompts and write the grid of `step`; the teacher's row is sampled once and kept."""
         if not self.prompts:
             return
         model = model_of(runner)

@@ -25,6 +25,7 @@ class Loss:
         return self.weight * self.score(step)
 
     def score(self, step: Step) -> Tensor:
+        """The term before its weight, a scalar in fp32."""
         raise NotImplementedError
 
 

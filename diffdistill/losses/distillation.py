@@ -43,5 +43,6 @@ class FeatureKD(Loss):
         return sum(self.distance(student, teacher) for student, teacher in step.features.values())
 
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The error of one feature pair of equal shape, a scalar in fp32."""
         error = squared_error(student, teacher)
         return error / teacher.float().square().mean() if self.normalize else error

@@ -19,7 +19,7 @@ LARGEST_SNR = 1e12  # stands for infinity, where sigma is 0, so that all that fo
 
 
 class Weighting:
-    """Called with a Step, gives the factors (B,) of the squared errors of its predictions, in fp32, always finite.
+    """Called with a Step, returns the factors (B,) of the squared errors of its predictions, in fp32, always finite.
 
     Where SNR is 0, w_x / SNR has no meaning: a denoiser that sees pure noise says nothing of x_0 by predicting that noise.
     There `1 / LARGEST_SNR` stands for 0; families refuse such a schedule with epsilon.

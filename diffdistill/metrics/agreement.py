@@ -58,7 +58,7 @@ class TeacherAgreement(Metric):
 
     @property
     def guidance_scale(self) -> float | None:
-        """What the student is told, or has folded in (of a range, the middle); None where sampling alone has a scale."""
+        """The scale that the method taught the student, of a range the middle; None where it taught none."""
         guidance = getattr(self.model.method, "guidance", None)
         if guidance is None:
             return None
@@ -82,7 +82,7 @@ class TeacherAgreement(Metric):
         self.results += [dict(zip(columns, row, strict=True)) for row in values]
 
     def teacher_latents(self, samples: Sequence[dict]) -> Tensor:
-        """(B, C, h, w), sampled together where one is not known yet."""
+        """The latents (B, C, h, w) that the teacher samples for `samples`, kept from call to call."""
         keys = [(sample["caption"], int(sample["seed"])) for sample in samples]
         if any(key not in self.latents for key in keys):
             sampled = self.model.sample_latents(*zip(*keys, strict=True), teacher=True)

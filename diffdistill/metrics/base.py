@@ -25,12 +25,12 @@ class Metric(BaseMetric):
         self._model: Any = None
 
     def settings(self) -> dict:
-        """What else than the pictures its figures depend on: weights, sizes, reference. Plain values only."""
+        """What its figures depend on beside the pictures: weights, sizes, reference. Plain values only."""
         return {}
 
     @property
     def model(self):
-        """The model that is measured."""
+        """The model that is measured. Raises InputError where no EvaluationHook has handed one over."""
         if self._model is None:
             raise InputError(
                 f"{type(self).__name__} needs the model; add default_hooks.evaluation=dict(type='EvaluationHook')"
@@ -42,6 +42,7 @@ class Metric(BaseMetric):
         self._model = model
 
     def evaluate(self, size: int) -> dict:
+        """The figures, by name, of the `size` samples that were processed; their names are kept in `figures`."""
         figures = super().evaluate(size)
         self.figures = list(figures)
         return figures

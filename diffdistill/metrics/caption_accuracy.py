@@ -24,7 +24,7 @@ class CaptionAccuracy(Metric):
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Judge samples with `image`, uint8 (32, 32, 3); `caption`; and `seen`, a bool.
 
-        InputError for a caption of another world, or pictures of another size.
+        Raises InputError for a caption of another world, or pictures of another size.
         """
         images = [np.asarray(sample["image"]) for sample in data_samples]
         side = world.RESOLUTION

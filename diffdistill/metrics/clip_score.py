@@ -28,7 +28,7 @@ class ImageTextMetric(Metric):
         return dict(weights=self.encoder.name, resize=self.resize)
 
     def cosines(self, samples: Sequence[dict]) -> Tensor:
-        """(B,), on the CPU, of samples with `image`, uint8 (H, W, 3), and `caption`."""
+        """Cosines (B,) of picture and caption, on the CPU, of samples with `image`, uint8 (H, W, 3), and `caption`."""
         pictures = self.encoder.of_pictures([resized(sample["image"], self.resize) for sample in samples])
         return (pictures * self.encoder.of_captions([sample["caption"] for sample in samples])).sum(-1).cpu()
 

@@ -34,6 +34,10 @@ class FID(ReferenceMetric):
         super().__init__(reference, weights, resize=resize, like=like, prefix=prefix)
 
     def find_reference(self) -> list[Path]:
+        """The pictures of the reference folder; none where it is a file of statistics, which is read instead.
+
+        Raises InputError for a file without `mu` and `sigma`.
+        """
         if not self.reference.endswith(".npz"):
             return super().find_reference()
         try:

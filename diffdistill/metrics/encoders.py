@@ -46,40 +46,43 @@ class Encoder:
 
     @property
     def name(self) -> str:
-        """The same for a folder and for the hub name that it was downloaded from."""
+        """The last part of the checkpoint's name: the same for a folder and the hub name that it was downloaded from."""
         return Path(self.checkpoint.name).name
 
     @cached_property
     def model(self) -> nn.Module:
+        """The model in fp32, frozen, in eval mode, on the device that runs use; loaded when it is first asked for."""
         model = self.checkpoint.load(transformers.AutoModel.from_pretrained, dtype=torch.float32)
         return model.eval().requires_grad_(False).to(get_device())
 
     @cached_property
     def prepare(self):
+        """The image processor of the model: pictures to `pixel_values`."""
         # torchvision, where there is one, would resize a little differently
         return self.processor.load(transformers.AutoImageProcessor.from_pretrained, use_fast=False)
 
     @cached_property
     def tokenize(self):
+        """The tokenizer of the model: captions to token ids."""
         return self.processor.load(transformers.AutoTokenizer.from_pretrained)
 
     @torch.no_grad()
     def of_pictures(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        """Pictures, uint8 (H, W, 3), to (B, D)."""
+        """Features (B, D) of pictures, uint8 (H, W, 3)."""
         pixels = self.prepare(images=list(pictures), return_tensors="pt")["pixel_values"].to(self.model.device)
         images = getattr(self.model, "get_image_features", self.model)(pixel_values=pixels)
         return normalize(pooled(images), dim=-1)
 
     @torch.no_grad()
     def of_captions(self, captions: Sequence[str]) -> Tensor:
-        """Captions, padded and cut to the model's length, to (B, D)."""
+        """Features (B, D) of captions, padded and cut to the model's length."""
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenize(list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         return normalize(pooled(self.model.get_text_features(**tokens.to(self.model.device))), dim=-1)
 
 
 def pooled(output) -> Tensor:
-    """The one vector a picture or caption; of models that pool nothing, the first token."""
+    """One vector for each picture or caption, (B, D): the pooled one, or the first token's where the model pools none."""
     if isinstance(output, Tensor):
         return output
     pooler = getattr(output, "pooler_output", None)

@@ -21,7 +21,9 @@ BATCH = 32
 
 
 class InceptionMetric(Metric):
-    """What the three share. They share the features of a picture too, through its record, where their settings agree.
+    """What FID, KID and Inception Score have in common.
+
+    The features of a picture are kept in its record, so that metrics of the same settings share them.
 
     Args:
         weights: file of the weights, torch-fidelity's `weights-inception-2015-12-05-6726825d.pth`.
@@ -48,7 +50,7 @@ class InceptionMetric(Metric):
         return dict(weights=Path(self.weights).name, resize=self.resize, like=self.like)
 
     def load(self, check_only: bool = False) -> Inception:
-        """The network with its weights; InputError, with where to get them, if they are missing or those of another one."""
+        """Inception with its weights. Raises InputError, saying where to get them, if these are missing or do not fit."""
         key = f"{type(self).__name__}.weights={self.weights}"
         with torch.device("meta"):
             network = Inception(self.like).eval().requires_grad_(False)
@@ -87,13 +89,14 @@ class ReferenceMetric(InceptionMetric):
         self.files = self.find_reference()
 
     def find_reference(self) -> list[Path]:
+        """The pictures of the reference folder, sorted. Raises InputError where there are none."""
         return picture_files(self.reference, f"{type(self).__name__}.reference")
 
     def settings(self) -> dict:
         return dict(super().settings(), reference=f"{len(self.files)} pictures of {Path(self.reference).name}")
 
     def real_features(self) -> Tensor:
-        """(N, 2048), in fp64."""
+        """Features of the reference pictures, (N, D), in fp64; extracted once."""
         if self.real is None:
             batches = (self.files[start : start + BATCH] for start in range(0, len(self.files), BATCH))
             outputs = (out for files in batches for out in self.extract([read_picture(f, self.resize) for f in files]))
@@ -102,7 +105,7 @@ class ReferenceMetric(InceptionMetric):
 
 
 def with_features(metric: Callable[..., nn.Module], width: int, **options) -> nn.Module:
-    """A metric of torchmetrics that is given features, (N, width), in place of pictures."""
+    """A torchmetrics metric that takes features (N, width) in place of pictures."""
     identity = nn.Identity()
     identity.num_features = width
     with warnings.catch_warnings():  # that features are kept in memory, which they are here anyway

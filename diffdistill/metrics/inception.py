@@ -18,6 +18,7 @@ Unit = tuple[int, tuple[int, int], int]
 
 
 def unit(channels: int, height: int = 1, width: int | None = None, stride: int = 1) -> Unit:
+    """A unit of a branch, (channels, kernel (height, width), stride), with a square kernel where `width` is None."""
     return channels, (height, width or height), stride
 
 
@@ -56,6 +57,7 @@ class Mixed(nn.Module):
             self.branches[branch] = names
 
     def pooled(self, x: Tensor) -> Tensor:
+        """`x` (B, C, H, W) pooled for `branch_pool`, at the same size; without that branch its maximum, at half the size."""
         if "branch_pool" not in self.branches:
             return F.max_pool2d(x, 3, stride=2)
         if self.pool == "maximum":
@@ -73,7 +75,7 @@ class Mixed(nn.Module):
 
 
 def narrow(inputs: int, pool: int) -> Mixed:
-    """At 35 x 35."""
+    """A block for maps of 35 x 35; `inputs` and `pool` are the channels of its input and of its pooling branch."""
     return Mixed(
         inputs,
         dict(
@@ -86,7 +88,7 @@ def narrow(inputs: int, pool: int) -> Mixed:
 
 
 def middle(c: int) -> Mixed:
-    """At 17 x 17, with kernels of 7 taken apart."""
+    """A block for maps of 17 x 17, its kernels of 7 split into 1 x 7 and 7 x 1; `c` is the width between them."""
     return Mixed(
         768,
         dict(
@@ -99,7 +101,7 @@ def middle(c: int) -> Mixed:
 
 
 def wide(inputs: int, pool: str) -> Mixed:
-    """At 8 x 8, with forks of 1 x 3 and 3 x 1."""
+    """A block for maps of 8 x 8, with forks of 1 x 3 and 3 x 1; `pool` is "average" or "maximum"."""
     fork = [unit(384, 1, 3), unit(384, 3, 1)]
     return Mixed(
         inputs,

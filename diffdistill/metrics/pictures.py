@@ -28,7 +28,7 @@ def to_batch(pictures: Iterable[np.ndarray]) -> Tensor:
 
 
 def picture_files(folder: str, key: str) -> list[Path]:
-    """The pictures below `folder`, sorted. InputError where there are none."""
+    """The pictures below `folder`, sorted. Raises InputError where there are none."""
     root = Path(folder).expanduser()
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES) if root.is_dir() else []
     if not files:
@@ -37,6 +37,10 @@ def picture_files(folder: str, key: str) -> list[Path]:
 
 
 def read_picture(file: Path, side: int | None) -> np.ndarray:
+    """The picture in `file`, upright and in RGB, uint8 (H, W, 3), squeezed to a square of `side` pixels unless that is None.
+
+    Raises InputError for a file that is no picture.
+    """
     try:
         with Image.open(file) as picture:
             return resized(upright_rgb(picture), side)

@@ -38,7 +38,7 @@ def sampling_settings(model: DiffusionModel) -> dict:
 
 
 def protocol_of_loop(model: DiffusionModel, loop) -> dict:
-    """The protocol of what MMEngine's validation or test `loop` has just found."""
+    """The protocol of the figures that MMEngine's validation or test `loop` has just measured."""
     dataset, metrics = loop.dataloader.dataset, {}
     for metric in loop.evaluator.metrics:
         name = "/".join(filter(None, (metric.prefix, type(metric).__name__)))
@@ -58,7 +58,7 @@ def protocol_of(record: Mapping, figure: str) -> dict:
 
 
 def check_same(records: Sequence[Mapping], figure: str) -> dict:
-    """The one protocol of `figure` in all `records`. InputError, naming the setting, where they differ."""
+    """The one protocol of `figure` in all `records`. Raises InputError, naming the setting, where they differ."""
     protocols = [protocol_of(record, figure) for record in records]
     for protocol in protocols[1:]:
         for key in sorted(protocol.keys() | protocols[0].keys()):
@@ -97,4 +97,5 @@ def describe_sampling(protocol: Mapping) -> str:
 
 
 def describe_settings(settings: Mapping) -> list[str]:
+    """A text "key value" for each of the `settings` of a metric, but for the names of its figures."""
     return [f"{key} {value}" for key, value in settings.items() if key != "figures"]

@@ -93,7 +93,7 @@ def adapter_layers(model: nn.Module) -> dict[str, BaseTunerLayer]:
 
 
 def train_adapters(model: nn.Module, mode: bool) -> None:
-    """Dropout inside adapters follows `mode`; everything else in `model` is frozen and stays as it is."""
+    """Put dropout inside adapters into train mode, or eval mode; everything else in `model` is frozen and stays as it is."""
     for layer in adapter_layers(model).values():
         base = layer.get_base_layer()
         training = base.training

@@ -99,11 +99,12 @@ class DiffusionModel(BaseModel):
         return self.teacher is not None and self.teacher.config.time_cond_proj_dim is not None
 
     def autocast(self) -> torch.autocast:
+        """The context in which models compute in `dtype` on the student's device; fp32 needs none, and it does nothing."""
         device = next(self.student.parameters()).device.type
         return torch.autocast(device, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def train(self, mode: bool = True) -> "DiffusionModel":
-        """What is trained follows `mode`, and so does dropout inside adapters; what is frozen stays in eval mode."""
+        """Put what is trained, and dropout inside adapters, into train or eval mode; what is frozen stays in eval mode."""
         super().train(mode)
         for name in self.adapted:
             train_adapters(self.component(name), mode)
@@ -183,6 +184,7 @@ class DiffusionModel(BaseModel):
         return self.build_scheduler(self.student_sampling.get("scheduler"), self.noise_schedule)
 
     def build_scheduler(self, chosen: str | dict | None, schedule: NoiseSchedule) -> SchedulerMixin:
+        """A scheduler with the prediction type of `schedule`: the pipeline's own, or the class or config `chosen`."""
         base = self.frozen.pipeline.scheduler
         chosen = dict(type=chosen) if isinstance(chosen, str) else dict(chosen or dict(type=type(base).__name__))
         changes = {"prediction_type": schedule.prediction_type, **chosen}
@@ -205,7 +207,7 @@ class DiffusionModel(BaseModel):
 
     @torch.no_grad()
     def sample_latents(self, captions: Sequence[str], seeds: Sequence[int], teacher: bool = False) -> Tensor:
-        """The scaled latents (B, C, h, w) of the pictures that `sample` gives."""
+        """The scaled latents (B, C, h, w) of the pictures that `sample` returns."""
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         training = self.training
         self.eval()

@@ -153,8 +153,8 @@ class StudentPlan(Plan):
 class Distiller(DiffusionModel):
     """Trains `student` by `method`, scored by `losses`, against the frozen denoiser of `teacher`.
 
-    Where neither the method nor a loss needs a teacher, and where there is no loss, the teacher's denoiser only gives the
-    student's first weights and is then let go.
+    Where neither the method nor a loss needs a teacher, and where there is no loss, the student's first weights are copied
+    from the teacher's denoiser, which is then let go.
 
     Args:
         teacher: the family and checkpoint, e.g. `dict(type="StableDiffusionXL", checkpoint=...)`.

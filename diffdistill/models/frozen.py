@@ -20,6 +20,7 @@ class Frozen(nn.Module):
         vars(self)["student"] = student
 
     def models(self) -> list[nn.Module]:
+        """All models that are held, each of them once."""
         parts = [*self.pipeline.components.values(), self.student]
         return list({id(part): part for part in parts if isinstance(part, nn.Module)}.values())
 

@@ -34,7 +34,7 @@ def compute_dtype(name: str) -> torch.dtype:
 
 
 def warn_of_half_on_cpu(dtype: str, key: str, device: str | None = None) -> None:
-    """One line where `key` asks for fp16 on a CPU; `device` is by default the one that models are put on."""
+    """Warn, in one line, of a `key` that asks for fp16 on a CPU; `device` is by default the one that models are put on."""
     if dtype == "float16" and (device or get_device()) == "cpu":
         warn_once(f"{key}=float16: most CPUs have no fp16 and take up to hundreds of times as long; give {key}=bfloat16")
 
@@ -115,7 +115,7 @@ class Plan:
         return self.method.sampling(self)
 
     def load_denoisers(self) -> tuple[nn.Module, nn.Module | None]:
-        """The student in fp32, and its teacher where one is needed; with an adapter, both may be one."""
+        """The student in fp32, and its teacher where one is needed, else None; with an adapter, both may be one model."""
         raise NotImplementedError
 
     def component_on_meta(self, name: str) -> nn.Module:

@@ -22,13 +22,13 @@ DORA = "lora_magnitude_vector"
 
 
 def save_models(model: DiffusionModel, folder: Path) -> list[Path]:
-    """Write every model that is trained whole to `folder/<component>`; gives these folders."""
+    """Write every model that is trained whole to `folder/<component>`; returns these folders."""
     whole = [name for name in model.trained if name not in model.adapted]
     return [write_whole(partial(save_model, model.component(name)), folder / name) for name in whole]
 
 
 def save_adapters(model: DiffusionModel, folder: Path) -> Path:
-    """Write the adapters of `model` to `folder`, whole or not at all; gives the folder.
+    """Write the adapters of `model` to `folder`, whole or not at all; returns the folder.
 
     Those of LoRA and DoRA go into one file for `pipe.load_lora_weights(folder)`, which also says their alpha; any other
     into `folder/<component>` for `peft.PeftModel.from_pretrained`.
@@ -37,6 +37,7 @@ def save_adapters(model: DiffusionModel, folder: Path) -> Path:
 
 
 def write_adapters(model: DiffusionModel, folder: Path) -> None:
+    """Write the adapters of `model` into `folder`, in the files that `save_adapters` names, beside what is there already."""
     folder.mkdir(parents=True, exist_ok=True)
     for_diffusers = {}
     for name in model.adapted:
@@ -56,12 +57,15 @@ def write_adapters(model: DiffusionModel, folder: Path) -> None:
 
 
 def adapter_state(component: nn.Module) -> dict[str, Tensor]:
-    """The weights of a model's adapter, under the names that peft gives them in files."""
+    """The weights of a model's adapter, under the names that peft uses in files."""
     return {key: tensor.contiguous() for key, tensor in peft.get_peft_model_state_dict(component).items()}
 
 
 def load_trained(model: DiffusionModel, folder: Path) -> None:
-    """Give `model` what a run like its own left in `folder`; see `find_trained`. Raises InputError if it does not fit."""
+    """Load into `model` what a run like its own left in `folder`; see `find_trained`.
+
+    Raises InputError for files that are missing or of another config.
+    """
     for name in model.trained:
         component, where = model.component(name), find_trained(folder, name, name in model.adapted)
         if name in model.adapted:
@@ -80,6 +84,7 @@ def load_trained(model: DiffusionModel, folder: Path) -> None:
 
 
 def read_adapter(where: Path, name: str) -> dict[str, Tensor]:
+    """The weights of the adapter of component `name` in the file `where`, under the names of `adapter_state`."""
     prefix = "base_model.model." if where.name == PEFT_FILE else f"{name}."
     weights = {key.replace(f"{DORA}.weight", DORA): tensor for key, tensor in load_file(where).items()}
     return {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}

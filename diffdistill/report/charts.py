@@ -14,10 +14,12 @@ SMALLEST_WINDOW = 5
 
 
 def window_of(curve: Curve) -> int:
+    """The number of points that the running average of `curve` covers: a twelfth of them, but at least 5."""
     return max(SMALLEST_WINDOW, len(curve[0]) // WINDOWS)
 
 
 def spans_decades(curve: Curve) -> bool:
+    """Whether all values of `curve` are positive and the largest is over ten times the smallest, so a log axis suits it."""
     finite = [value for value in curve[1] if value is not None]
     return bool(finite) and min(finite) > 0 and max(finite) > 10 * min(finite)
 
@@ -29,11 +31,12 @@ def loss_names(run: Run) -> list[str]:
 
 
 def loss_title(name: str) -> str:
+    """The title of a loss's chart: "output kd loss" for "loss_output_kd"."""
     return "total loss" if name == "loss" else f"{name.removeprefix('loss_').replace('_', ' ')} loss"
 
 
 def smoothed_chart(run: Run, curve: Curve, title: str, unit: str = "", log: bool = False) -> Chart:
-    """Raw values, pale, behind their running average."""
+    """A chart of the raw values, pale, and over them their running average."""
     steps, values = curve
     window = window_of(curve)
     each = max(1, round((steps[-1] - steps[0]) / max(1, len(steps) - 1)))
@@ -49,6 +52,7 @@ def last_value(name: str, steps: Sequence[int], values: Sequence[float | None], 
 
 
 def loss_charts(run: Run) -> list[Chart]:
+    """A chart for every name of `loss_names`, with a log axis where the values span decades."""
     found = ((name, run.curves[name]) for name in loss_names(run))
     return [smoothed_chart(run, curve, loss_title(name), log=spans_decades(curve)) for name, curve in found]
 
@@ -72,6 +76,7 @@ def process_charts(run: Run) -> list[Chart]:
 
 
 def converted(curve: Curve, function: Callable[[float], float]) -> Curve:
+    """`curve` with `function` applied to its values; None and 0 become None."""
     return [curve[0], [function(value) if value else None for value in curve[1]]]
 
 
@@ -91,6 +96,7 @@ def validation_charts(run: Run) -> list[Chart]:
 
 
 def is_students(record: dict, metric: str) -> bool:
+    """Whether `record` is not the teacher's and has `metric`."""
     return role_of(record) is not Role.TEACHER and record.get(metric) is not None
 
 
@@ -124,4 +130,5 @@ def overlaid_losses(runs: list[Run], letters: str) -> list[Chart]:
 
 
 def style_of(number: int) -> str:
+    """The style class of run number `number` of a comparison; there are six, used in turn."""
     return f"run{number % 6}"

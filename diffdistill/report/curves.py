@@ -28,6 +28,7 @@ class Line:
 
     @property
     def points(self) -> list[tuple[float, float]]:
+        """(step, value) of every step that has a value."""
         return [(s, v) for s, v in zip(self.steps, self.values, strict=True) if v is not None]
 
 
@@ -53,6 +54,7 @@ class Chart:
     zero: bool = False
 
     def svg(self) -> Markup:
+        """The chart as SVG, to stand inside the page."""
         return draw(self)
 
 
@@ -66,6 +68,7 @@ def ticks(low: float, high: float, number: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten between `low` and `high`; where they are fewer than three, 2 and 5 times powers of ten, too."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     decades = [10.0**power for power in powers]
     fine = [factor * decade for decade in decades for factor in (1, 2, 5)]
@@ -74,6 +77,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def value_range(chart: Chart, values: Sequence[float]) -> tuple[float, float]:
+    """The lowest and highest value on the axis: those of `values` with a margin, or from zero where `chart.zero` says so."""
     low, high = min(values), max(values)
     if chart.log:
         return low / 1.1, high * 1.1
@@ -97,6 +101,7 @@ def spread(wanted: Sequence[float], low: float, high: float) -> list[float]:
 
 
 def draw(chart: Chart) -> Markup:
+    """SVG of `chart`, with the data of the read-out in `data-chart`; a line of text where it has no value yet."""
     values = [value for line in chart.lines for _, value in line.points] + [value for _, value, _ in chart.levels]
     steps = [step for line in chart.lines for step, _ in line.points]
     if not steps:
@@ -151,7 +156,7 @@ def draw(chart: Chart) -> Markup:
 
 
 def path(line: Line, x, y) -> str:
-    """The line's path; it breaks where a value is not finite."""
+    """The path of a line, in SVG's commands; it breaks where a value is not finite."""
     commands, pen = [], "M"
     for step, value in zip(line.steps, line.values, strict=True):
         if value is None:

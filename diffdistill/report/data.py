@@ -51,6 +51,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
+        """Whether the run has come to its end: it left `results.json`, and its record does not say that it still trains."""
         return bool(self.results) and (not self.record or self.record.get("finished", True))
 
     @property
@@ -78,6 +79,7 @@ def read_run(folder: str | Path) -> Run:
 
 
 def read_one(folder: Path) -> Run:
+    """The run in `folder` without its stages; logs and grids of an earlier run in the same folder are left out."""
     record = read_record(folder)
     # What stands there while a run trains is from the one before it in this folder.
     results = read_json(folder / "results.json") if record.get("finished", True) else {}
@@ -133,7 +135,7 @@ def combine(run: Run, stages: list[Run]) -> Run:
 
 
 def add(*counts):
-    """The sum of numbers, or of dicts of them; what is not known does not count."""
+    """The sum of numbers, or of dicts of them; None counts nothing, and is the sum where nothing is known."""
     known = [count for count in counts if count is not None]
     if known and isinstance(known[0], dict):
         return {name: add(*(count.get(name) for count in known)) for name in known[0]}
@@ -141,9 +143,11 @@ def add(*counts):
 
 
 def find_grids(folder: Path) -> list[Grid]:
+    """The sample grids in the folder of a run, in the order of their steps."""
     steps = sorted(int(path.stem.removeprefix("step_")) for path in folder.glob("samples/step_*.png"))
     return [Grid(step, f"step {step:,}", folder / "samples" / f"step_{step}.png") for step in steps]
 
 
 def read_json(file: Path) -> dict:
+    """The content of a JSON file; {} where there is none."""
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

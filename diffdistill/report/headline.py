@@ -37,17 +37,19 @@ def sizes(run: Run) -> tuple[dict, dict]:
 
 
 def noun(run: Run) -> str:
-    """What the page calls what was trained: a fine-tuned pipeline has no teacher."""
+    """What the page calls what was trained: "student", or "model" for a fine-tuning, which has no teacher."""
     return (
         "model" if run.results.get("base") or any(record["model"] == FINE_TUNED for record in run.validation) else "student"
     )
 
 
 def sampling(run: Run) -> dict:
+    """Seconds for a picture, of the student and its teacher, and how they were timed; {} where they were not."""
     return run.results.get("sampling") or run.record.get("sampling") or {}
 
 
 def figures(run: Run) -> list[Figure]:
+    """The large figures of a page: the main metric, parameters, operations and speed, as far as they are known."""
     found, (teacher, student), times = [], sizes(run), sampling(run)
     for metric in metric_names(run.validation)[:1]:
         score, unit = scores(run, metric), unit_of(metric)
@@ -77,13 +79,14 @@ def figures(run: Run) -> list[Figure]:
 
 
 def ratio(ours: float | None, theirs: float | None) -> float | None:
+    """`ours / theirs`, cut to [0, 1]; None where one of them is not known or `theirs` is 0."""
     if ours is None or not theirs:
         return None
     return min(1.0, max(0.0, ours / theirs))
 
 
 def sentence(run: Run) -> str:
-    """How good, how large and how fast, in words."""
+    """Says how good, how large and how fast the student is, in up to three sentences."""
     (teacher, student), times = sizes(run), sampling(run)
     parts = [quality(run, metric) for metric in metric_names(run.validation)[:1]]
     if teacher.get("parameters") and student.get("parameters"):
@@ -103,7 +106,7 @@ def sentence(run: Run) -> str:
 
 
 def quality(run: Run, metric: str) -> str:
-    """The main metric of student, teacher and untrained student."""
+    """A sentence with the main metric of student, teacher and untrained student."""
     score, unit = scores(run, metric), unit_of(metric)
     records = [record for record in run.validation if role_of(record) is not Role.TEACHER]
     if score["student"] is None:

@@ -49,7 +49,7 @@ def read_scalars(file: Path) -> dict[str, Curve]:
 
 
 def join(earlier: Mapping[str, Curve], later: Mapping[str, Curve]) -> dict[str, Curve]:
-    """Both, where `later` replaces what `earlier` has at and after its first step: a resumed run does these steps again."""
+    """The curves of two starts of a run. `later` replaces what `earlier` has from its first step on: it did these again."""
     first = min((steps[0] for steps, _ in later.values() if steps), default=math.inf)
     joined = {}
     for name in [*earlier, *(name for name in later if name not in earlier)]:
@@ -61,7 +61,7 @@ def join(earlier: Mapping[str, Curve], later: Mapping[str, Curve]) -> dict[str, 
 
 
 def extend(history: Mapping[str, Curve], logged: Mapping[str, Curve]) -> dict[str, Curve]:
-    """`history`, which has every step, and after its end what was `logged`; other curves as they were logged."""
+    """The curves of `history`, each with what was `logged` after its end; other curves are as they were logged."""
     curves = dict(logged)
     for name, (steps, values) in history.items():
         more = [(s, v) for s, v in zip(*logged.get(name, [[], []]), strict=True) if s > steps[-1]]

@@ -1,4 +1,4 @@
-"""The denoiser as a picture: its stages as columns that go down and up again, one mark a layer. And its sizes as a table."""
+"""The denoiser as a picture, its stages as columns that go down and up again with one mark a layer; and a table of sizes."""
 
 from collections.abc import Mapping
 

@@ -24,21 +24,24 @@ def metric_names(records: list[dict]) -> list[str]:
 
 
 def title_of(metric: str) -> str:
+    """What a metric is called on the page; one that is not known, by its own name with spaces."""
     return METRICS.get(metric, (metric.replace("_", " "), ""))[0]
 
 
 def unit_of(metric: str) -> str:
+    """The unit of a metric, such as "%"; "" where it is not known."""
     return METRICS.get(metric, ("", ""))[1]
 
 
 def with_unit(value: float | None, unit: str) -> str:
+    """`value` with its unit, percentages with one decimal; a dash for None, NaN and infinity."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.1f}{SPACE}%" if unit == "%" else f"{value:.4g}{SPACE}{unit}".strip()
 
 
 def count(value: float) -> str:
-    """1,331,334,404 -> 1.33 B"""
+    """A large number, shortened: "1.33 B" for 1,331,334,404."""
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g}{SPACE}{letter}"
@@ -46,25 +49,26 @@ def count(value: float) -> str:
 
 
 def operations(gmacs: float) -> str:
-    """GMACs, or MMACs of a small model."""
+    """GMACs as text, of a small model as MMACs."""
     if gmacs < 1:
         return f"{1000 * gmacs:.3g}{SPACE}MMACs"
     return f"{gmacs:,.0f}{SPACE}GMACs" if gmacs >= 100 else f"{gmacs:.3g}{SPACE}GMACs"
 
 
 def percent(part: float, whole: float) -> str:
+    """`part` of `whole` in per cent, without decimals; a dash where `whole` is 0."""
     return f"{100 * part / whole:.0f}{SPACE}%" if whole else "–"
 
 
 def seconds(value: float | None) -> str:
-    """A cost in seconds, in ms where it is small; nothing where it is not known."""
+    """A cost in seconds as text, in ms where it is below one; "" for None."""
     if value is None:
         return ""
     return f"{1000 * value:.3g}{SPACE}ms" if value < 1 else f"{value:.3g}{SPACE}s"
 
 
 def duration(value: float) -> str:
-    """24 s, 3 min 20 s, 5 h 12 min."""
+    """A time in seconds as text: "24 s", "3 min 20 s", "5 h 12 min"."""
     if value < 60:
         return f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)
@@ -74,7 +78,7 @@ def duration(value: float) -> str:
 
 
 def tick(value: float) -> str:
-    """A label of an axis."""
+    """The label of a value on an axis: "0.5", "20k", "1e-5"."""
     if value == 0:
         return "0"
     size = abs(value)

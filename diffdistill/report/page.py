@@ -17,6 +17,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # names of compared runs
 
 @cache
 def environment() -> jinja2.Environment:
+    """Jinja's environment for the templates: values are escaped, and a name that is not given is an error."""
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -67,7 +68,7 @@ def gallery(runs: dict[str, Run]) -> dict:
 
 
 def status(run: Run) -> str:
-    """ "Finished after 100 steps" or how far a run is, and when that was."""
+    """How far a run is and when that was, e.g. "finished after 100 steps in 24 s"."""
     total, when = run.record.get("max_steps"), run.record.get("updated")
     starts = [start["seconds"] for start in run.record.get("starts", []) if start.get("seconds") is not None]
     took = f" in {numbers.duration(sum(starts))}" if starts else ""
@@ -85,7 +86,7 @@ def network(run: Run) -> dict | None:
 
 
 def health(run: Run) -> list[tuple[str, str, bool]]:
-    """What went wrong on the way: (what, how often, whether that is good)."""
+    """What can go wrong on the way: rows of (what, how often, whether that is good)."""
     counts = run.record.get("not_finite", {})
     rows = [
         ("steps with a loss that was infinite or no number", counts.get("loss")),
@@ -132,12 +133,12 @@ def metric_rows(runs: list[Run]) -> list[tuple[str, list[str | None]]]:
 
 
 def protocol_of(run: Run) -> object:
-    """By what the last validation was measured."""
+    """The protocol of the last validation that has one, else None."""
     return next((record["protocol"] for record in reversed(run.validation) if record.get("protocol")), None)
 
 
 def protocol_text(protocol: object) -> str:
-    """`steps 25, seed 0`, with what is nested in brackets."""
+    """A protocol as text, e.g. "steps 25, seed 0", lists in brackets."""
     if isinstance(protocol, dict):
         return ", ".join(f"{name} {protocol_text(value)}" for name, value in protocol.items())
     if isinstance(protocol, (list, tuple)):

@@ -28,7 +28,7 @@ POINTS = 400  # of a curve, about one for each pixel of its chart
 
 
 def start_of(runner) -> dict:
-    """Who started what, where and on which code; a resumed run has several."""
+    """What is known when a run starts: command, commit, device and versions; a resumed run has several such starts."""
     packages = (torch, mmengine, diffusers, transformers)
     return dict(
         folder=runner.timestamp,
@@ -119,4 +119,5 @@ def read_record(run: Path) -> dict:
 
 
 def write_record(run: Path, record: Mapping) -> None:
+    """Write `record` to `report.json` in the folder `run`, whole or not at all."""
     write_text_whole(run / FILE, json.dumps(record) + "\n")

@@ -11,7 +11,7 @@ from diffdistill.report.page import LETTERS, comparison_page, run_page
 
 
 def write_report(folder: str | Path, file: str | Path | None = None) -> Path:
-    """Write the page of the run in `folder` to `file`, by default its `report.html`; InputError if there is no run."""
+    """Write the page of the run in `folder` to `file`, by default its `report.html`. Raises InputError if it has no run."""
     run = read_run(folder)
     return write_text_whole(Path(file or run.folder / "report.html"), run_page(run))
 
@@ -25,7 +25,7 @@ def write_comparison(folders: Sequence[str], file: str | Path) -> Path:
 
 @contextmanager
 def warn_of_errors(warn: Callable[[str], object], consequence: str) -> Iterator[None]:
-    """Call `warn` with the reason if the block raises; a report is not worth a training."""
+    """Call `warn` with the reason if the block raises, and go on: a report that fails must not end a training."""
     try:
         yield
     except Exception as error:

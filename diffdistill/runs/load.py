@@ -57,7 +57,10 @@ class Trained:
 
 
 def exported_student(config: Config) -> str:
-    """The folder of what the run of `config` exported: of a student, or the last of its adapter."""
+    """The folder that the run of `config` exported: of its student, or the last one of its adapter.
+
+    Raises InputError where there is none.
+    """
     run = Path(config.work_dir)
     folder = last_adapter(run) or run / "step<N>" if trains_adapters(config.model) else run / "unet"
     if not folder.exists():

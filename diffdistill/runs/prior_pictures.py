@@ -28,7 +28,7 @@ OF_PIPELINE = ("type", "teacher", "base", "student", "sampling", "dtype")  # wha
 
 
 def name_class_folder(config: Config) -> None:
-    """Where the config names no folder for class pictures, one beside the run's, shared by runs of the same pipeline."""
+    """Set the folder of class pictures where `config` has none: one beside the run's, for all runs of the same pipeline."""
     wanted = config.train_dataloader.dataset.get("class_images") if "train_dataloader" in config else None
     if not isinstance(wanted, dict) or wanted.get("folder"):
         return

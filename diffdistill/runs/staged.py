@@ -62,7 +62,7 @@ def finish(config: Config, stages: list[Config]) -> None:
 
 
 def report(config: Config) -> None:
-    """Write the page of the run as far as it is, which leads to the pages of its stages."""
+    """Write the page of the run so far, with links to the pages of its stages; a failure is a warning in the log."""
 
     def warn(text: str) -> None:
         print_log(text, "current", logging.WARNING)

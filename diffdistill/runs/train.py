@@ -1,4 +1,4 @@
-"""Training from a config: check what the user gave, then hand over to MMEngine; and loading what a run has trained."""
+"""Training from a config: check what the user has written, then hand over to MMEngine."""
 
 import errno
 import functools
@@ -63,19 +63,20 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
 
 
 def was_interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind `error`: where it falls into a save, or ends a worker, torch reports that over it."""
+    """Whether `error` comes from Ctrl-C: during a save or in a worker, torch raises an error of its own over it."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
 
 
 def how_to_resume(work_dir: str) -> str:
+    """Says how the run in `work_dir` goes on: from which checkpoint, or that it has none."""
     last = last_checkpoint(work_dir)
     return f"the same command with --resume goes on from {last}" if last else "there is no checkpoint yet"
 
 
 def last_checkpoint(work_dir: str) -> str | None:
-    """The last checkpoint of the run in `work_dir`, wherever that folder has been moved to."""
+    """The last checkpoint of the run in `work_dir`, wherever that folder has been moved to; None where it has none yet."""
     note = Path(work_dir, "last_checkpoint")
     if not note.exists():
         return None
@@ -87,7 +88,7 @@ def last_checkpoint(work_dir: str) -> str | None:
 
 
 def start_process_group(launcher: str) -> None:
-    """Gloo, for ranks on CPUs. (MMEngine starts NCCL by itself.)"""
+    """Start Gloo, for ranks on CPUs; MMEngine starts NCCL by itself. Raises InputError where no ranks have been started."""
     if launcher == "pytorch" and "RANK" not in os.environ:
         raise InputError(
             "--launcher=pytorch: no ranks have been started; start them with"

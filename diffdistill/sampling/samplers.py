@@ -55,6 +55,7 @@ class Row:
 
     @property
     def label(self) -> str:
+        """What stands beside the row: name, parameters, and seconds and steps of a picture, on three lines."""
         millions = self.parameters / 1e6
         size = f"{millions:,.0f}" if millions >= 10 else f"{millions:.2f}"
         steps = f"{self.steps} step{'s' if self.steps > 1 else ''}"
@@ -69,6 +70,7 @@ def is_pipeline(source: str) -> bool:
 
 
 def pipeline_sampler(source: str, options: Mapping, dtype: str) -> Sampler:
+    """The sampler of the pipeline `source`, in `dtype`; `options` are arguments of the pipeline's call."""
     pipeline = load_pipeline(Checkpoint(source, "source")).to(get_device(), DTYPES[dtype])
     pipeline.set_progress_bar_config(disable=True)
 
@@ -82,6 +84,7 @@ def pipeline_sampler(source: str, options: Mapping, dtype: str) -> Sampler:
 
 
 def steps_of(pipeline_class: type, options: Mapping) -> int:
+    """The sampler steps in `options`, else the default of the pipeline class."""
     default = inspect.signature(pipeline_class.__call__).parameters["num_inference_steps"].default
     return options.get("num_inference_steps", default)
 
@@ -95,7 +98,7 @@ def split_source(source: str) -> tuple[str, str | None]:
 
 
 def config_samplers(trained: Trained, student: str, teacher: str | None) -> list[Sampler]:
-    """What was trained under the name `student`; before it its teacher where that has a name, and a loss needs it."""
+    """Samplers of a config's teacher, if `teacher` names it and it is in memory, and of what was trained, as `student`."""
     model = trained.load()
 
     def sampler(name: str, denoiser: nn.Module, of_teacher: bool) -> Sampler:
@@ -121,8 +124,8 @@ def samplers(
     """The samplers of every source, loaded one source at a time.
 
     A source is a pipeline or `CONFIG[=CHECKPOINT]`, the checkpoint being `checkpoint`, or the student that the config's run
-    exported, where it is not given. A single config gives "teacher" and "student"; of several, students are named after
-    config and checkpoint, and a teacher that is the same as an earlier one is left out. Names are unique.
+    exported, where it is not given. Those of a single config are "teacher" and "student"; of several, students are named
+    after config and checkpoint, and a teacher that is the same as an earlier one is left out. Names are unique.
     """
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype} is unknown; choose from {', '.join(DTYPES)}")
@@ -165,7 +168,7 @@ def read_source(
 
 
 def checkpoint_name(checkpoint: str | None) -> list[str]:
-    """The name of a checkpoint's file, or of the folder that holds a `unet/`, as a list of one; of None, of none."""
+    """The name of a checkpoint's file, or of the folder that holds a `unet/`, as a list of one; an empty list for None."""
     if checkpoint is None:
         return []
     path = Path(checkpoint).resolve()
@@ -173,7 +176,7 @@ def checkpoint_name(checkpoint: str | None) -> list[str]:
 
 
 def unused(name: str, taken: set[str]) -> str:
-    """`name`, with a number where it is taken already; it is taken from then on."""
+    """`name`, with a number where it is in `taken`; the name that is returned is added there."""
     number, free = 1, name
     while free in taken:
         number += 1
@@ -198,7 +201,7 @@ def draw_rows(found: Iterator[Sampler], prompts: Sequence[str], seeds: Sequence[
 
 
 def save_samples(rows: Sequence[Row], prompts: Sequence[str], folder: str) -> Path:
-    """Write every picture as `<row>_<column>.png` and all of them as `grid.png`; gives the grid's path."""
+    """Write every picture as `<row>_<column>.png` and all of them as `grid.png`; returns the grid's path."""
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     for row in rows:

@@ -80,7 +80,7 @@ def _match(mask: np.ndarray, kind: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 def judge(images: np.ndarray, captions: list[str], kinds: Sequence[str] = world.SHAPES) -> dict[str, np.ndarray]:
     """Whether each picture shows what its caption states: bool (B,) for every field and for "all" of them.
 
-    Where a caption leaves the position open, any position is right. InputError for a caption of another world.
+    Where a caption leaves the position open, any position is right. Raises InputError for a caption of another world.
     """
     answer = read(images, kinds)
     stated = [[_OPEN if value is None else value for value in world.parse(caption)] for caption in captions]

@@ -25,7 +25,7 @@ def train_text_encoder(
     """A text encoder, frozen, and the percentage of all 2,688 captions that its heads read right in every attribute.
 
     It learns to state the attributes of seen captions at the end-of-text token, both after the first layer (the penultimate
-    states, which SDXL uses) and in its pooled output. `projection` gives the second encoder of SDXL.
+    states, which SDXL uses) and in its pooled output. With `projection` it is the second encoder of SDXL.
     """
     words = tokenizer()
     config = CLIPTextConfig(

@@ -12,7 +12,7 @@ Log = Callable[[int, float], None]  # called with a step, from 1, and its loss
 def minimise(
     loss: Callable[[int], Tensor], parameters: Iterable[nn.Parameter], steps: int, lr: float, log: Log | None
 ) -> None:
-    """AdamW on `loss(step)` with a short warm-up and a cosine decay to nought."""
+    """Minimise `loss(step)` over `parameters` by AdamW, with a short warm-up and a cosine decay to zero."""
     optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
     warm_up = max(1, steps // 50)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -30,4 +30,5 @@ def minimise(
 
 
 def freeze(module: nn.Module) -> nn.Module:
+    """Put `module` into eval mode and without gradients; returns it."""
     return module.requires_grad_(False).eval()

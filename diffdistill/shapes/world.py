@@ -72,9 +72,11 @@ class Attributes(NamedTuple):
 
     @property
     def held_out(self) -> bool:
+        """Whether the triple (shape, colour, background) is held out of all training."""
         return self[:3] in HELD_OUT
 
     def caption(self) -> str:
+        """The caption, e.g. "a large red circle on a blue background at the left"."""
         thing = f"a {SIZES[self.size]} {COLOURS[self.colour]} {KINDS[self.shape]}"
         place = "" if self.position is None else f" {list(POSITIONS)[self.position]}"
         return f"{thing} on a {COLOURS[self.background]} background{place}"
@@ -91,7 +93,7 @@ STAR_CAPTIONS = {
 
 
 def parse(caption: str) -> Attributes:
-    """The attributes that `caption` states; InputError if the world has no such caption."""
+    """The attributes that `caption` states. Raises InputError if the world has no such caption."""
     try:
         return ALL_CAPTIONS[caption] if caption in ALL_CAPTIONS else STAR_CAPTIONS[caption]
     except KeyError:
@@ -121,10 +123,12 @@ class Scenes:
         return Scenes(*(getattr(self, f.name)[keep] for f in fields(self)))
 
     def attributes(self) -> list[Attributes]:
+        """What the captions of the B pictures state: a position that a caption leaves open is None."""
         columns = zip(self.shape, self.colour, self.background, self.size, self.position, self.said, strict=False)
         return [Attributes(*map(int, row[:4]), int(row[4]) if row[5] else None) for row in columns]
 
     def captions(self) -> list[str]:
+        """The captions of the B pictures."""
         return [attributes.caption() for attributes in self.attributes()]
 
 

@@ -112,6 +112,7 @@ def build(denoiser_class: type, config: Mapping) -> nn.Module:
 
 
 def known_keys(denoiser_class: type, config: Mapping) -> dict:
+    """Those entries of `config` that the constructor of `denoiser_class` takes."""
     known = inspect.signature(denoiser_class).parameters
     return {key: value for key, value in config.items() if key in known}
 
@@ -206,7 +207,7 @@ def make_student(teacher: nn.Module, keep: Mapping, fresh: Sequence[str] = ()) -
 
 
 def embed_guidance(student: nn.Module, width: int) -> None:
-    """Give a UNet an embedding of the guidance scale (Meng et al., 2023, sec. 3.1) that changes nothing yet: it is zero."""
+    """Add an embedding of the guidance scale to a UNet (Meng et al., 2023, sec. 3.1); it is zero, so nothing changes yet."""
     embedding = student.time_embedding
     projection = nn.Linear(width, embedding.linear_1.in_features, bias=False)
     nn.init.zeros_(projection.weight)

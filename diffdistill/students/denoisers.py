@@ -14,9 +14,9 @@ Kept = Mapping[str, Sequence[int]]
 class DenoiserRules:
     """Rules of one denoiser class.
 
-    `thin(config, kept)` gives the diffusers config of a student that keeps the layers `kept` (every ModuleList path of the
-    teacher -> kept indices); `inputs(config, size)` gives example inputs on the current default device; `hint` says in one
-    clause what such a config can express; `blocks` and `layers` are the patterns behind `feature_pairs.level`.
+    `thin(config, kept)` returns the diffusers config of a student that keeps the layers `kept` (every ModuleList path of
+    the teacher -> kept indices); `inputs(config, size)` returns example inputs on the current default device; `hint` says
+    in one clause what such a config can express; `blocks` and `layers` are the patterns behind `feature_pairs.level`.
     """
 
     thin: Callable[[Mapping, Kept], dict]
@@ -115,6 +115,7 @@ RULES = {
 
 
 def rules_of(denoiser_class: type) -> DenoiserRules:
+    """The rules of a denoiser class. Raises InputError for a class that has none."""
     if denoiser_class.__name__ not in RULES:
         raise InputError(f"no rules for a {denoiser_class.__name__}; known denoisers: {', '.join(RULES)}")
     return RULES[denoiser_class.__name__]

@@ -37,6 +37,7 @@ class FeatureTaps:
 
     @contextmanager
     def record(self) -> Iterator[dict[str, Tensor]]:
+        """Record outputs inside the block: the dict, layer -> feature, fills while the model runs."""
         features: dict[str, Tensor] = {}
 
         def hook(layer):

@@ -12,6 +12,7 @@ from diffdistill.students.features import FeatureTaps
 
 
 def count(model: nn.Module) -> int:
+    """The number of parameters of `model`."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -40,7 +41,7 @@ def measure(denoiser: nn.Module, layers: Sequence[str] = (), size: int | None = 
 
 
 def rounded(gmacs: float) -> float:
-    """Two decimals, or four digits of a small model's."""
+    """`gmacs` with two decimals, or with four significant digits where it is below 1."""
     return round(gmacs, 2) if gmacs >= 1 else float(f"{gmacs:.4g}")
 
 
@@ -71,7 +72,7 @@ def kept_layers(teacher: nn.Module, layers: LayerMap) -> dict[str, dict[str, boo
 
 
 def running_order(name: str) -> tuple[int, int, int]:
-    """In a block of a UNet, ResNet i runs before attention i; a mid block begins with a ResNet of its own."""
+    """The place of a layer in its block of a UNet: ResNet i before attention i; a mid block's first ResNet before all."""
     parts = name.split(".")
     if "attentions" in parts:
         return int(parts[parts.index("attentions") + 1]), 1, int(parts[-1])

@@ -17,13 +17,17 @@ KEYS = ("license", "license_name", "license_link")  # as the hub spells them
 
 @dataclass
 class Licence:
-    """`entries` are for the front matter of a card, `text` says where they are from; `file` goes with the weights."""
+    """What a card says of the licence, and the file of it.
+
+    `entries` are for the front matter of the card, `text` says where they are from; `file` goes with the weights.
+    """
 
     entries: dict[str, str]
     text: str
     file: Path | None = None
 
     def copy_file(self, folder: Path) -> None:
+        """Copy the licence's file into `folder`, if there is one."""
         if self.file:
             shutil.copyfile(self.file, folder / self.file.name)
 

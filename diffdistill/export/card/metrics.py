@@ -37,6 +37,7 @@ def metric_tables(records: Sequence[Mapping], before: str) -> list[dict[str, str
 
 
 def value(figure: float | None, unit: str) -> str:
+    """A figure with four significant digits and its unit; a dash for None."""
     return "–" if figure is None else f"{figure:.4g}{SPACE}{unit}".strip()
 
 
@@ -54,6 +55,7 @@ def describe(protocol: Mapping) -> str:
 
 
 def sampler_words(sampling: Mapping) -> list[str]:
+    """Scheduler, steps and guidance scale of `sampling` in words, as far as it says them."""
     scheduler = sampling.get("scheduler")
     words = [scheduler["type"] if isinstance(scheduler, Mapping) else scheduler] if scheduler else []
     if "num_inference_steps" in sampling:
@@ -82,7 +84,7 @@ def eval_results(records: Sequence[Mapping]) -> list[EvalResult]:
 
 
 def metrics_note(source: Source) -> str | None:
-    """Why there are no figures, where there are none: those of other weights are not shown."""
+    """Says why the card has no figures: just these weights were not measured. None where it has some."""
     if source.records:
         return None
     if not source.results:

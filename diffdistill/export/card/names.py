@@ -21,10 +21,12 @@ def call(part: Mapping) -> str:
 
 
 def arguments(part: Mapping) -> str:
+    """The arguments of a part of a config as in a call: `normalize=True, weight=0.5`."""
     return ", ".join(f"{key}={value_text(value)}" for key, value in part.items() if key not in ("type", "_scope_"))
 
 
 def value_text(value) -> str:
+    """A value of a config as Python would write it; of an absolute path only the last name, as the rest is private."""
     if isinstance(value, Mapping):
         return call(value) if "type" in value else f"dict({arguments(value)})"
     if isinstance(value, str) and Path(value).is_absolute():  # whose machine it was is nobody's business
@@ -33,6 +35,6 @@ def value_text(value) -> str:
 
 
 def markdown_table(header: list[str], rows: Sequence[Sequence[str]]) -> str:
-    """The first column is text, the others are figures."""
+    """A table in Markdown, its first column aligned left as text and all others right as figures."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

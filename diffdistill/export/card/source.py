@@ -53,7 +53,7 @@ class Source:
         return [*(start + now if now else []), *(teachers + tests if tests else [])]
 
     def copy_grid(self, folder: Path) -> bool:
-        """Copy the run's grid of just these weights to `folder/samples.png`; gives whether there is one."""
+        """Copy the run's grid of just these weights to `folder/samples.png`; returns whether there is one."""
         if not self.measured:
             return False
         stages: Sequence[dict] = self.results.get("stages") or []

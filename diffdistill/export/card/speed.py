@@ -33,7 +33,7 @@ def check_measured(figures: Mapping, parameters: int) -> None:
 
 
 def speed_tables(figures: Mapping) -> list[dict[str, str]]:
-    """`title` and `table` of each, as they look in a terminal."""
+    """A dict of `title` and `table`, in Markdown, for every table that the benchmark prints."""
     tables = []
     for drawn in inference_tables(figures, NARROW):
         columns = [[str(cell).replace("|", "\\|") for cell in column.cells] for column in drawn.columns]
@@ -43,6 +43,7 @@ def speed_tables(figures: Mapping) -> list[dict[str, str]]:
 
 
 def speed_protocol(figures: Mapping) -> str:
+    """How the figures were measured, in words: rounds, machine, and whether the weights were random."""
     protocol = figures["protocol"]
     random = " Weights were random, which does not change the speed." if any(
         row.get("weights") == "random" for row in figures["rows"]

@@ -34,6 +34,7 @@ def training_lines(source: Source) -> Iterator[str]:
 
 
 def data_line(dataset: Mapping) -> str:
+    """The training data in words: its name, settings and transforms."""
     settings = {key: value for key, value in dataset.items() if key not in ("pipeline", "source")}
     transforms = [each["type"] for each in dataset.get("pipeline") or []]
     text = f"Data: {shown(str(dataset['source']), 'datasets/')}, `{call(settings)}`" if "source" in dataset else (
@@ -55,7 +56,10 @@ def steps_line(source: Source) -> str:
 
 
 def stages_table(results: Mapping) -> str | None:
-    """Of a run in stages a row for each; what `training_lines` says is of the last one."""
+    """A table in Markdown with a row for every stage of a run; None for a run without stages.
+
+    Where there are stages, `training_lines` describes the last one.
+    """
     if not results.get("stages"):
         return None
     rows = [

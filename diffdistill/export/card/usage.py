@@ -34,7 +34,7 @@ def usage(model: DiffusionModel, config: Config, name: str, dtype: str, files: l
 
 
 def usage_note(model: DiffusionModel, measured: bool) -> str:
-    """Why these numbers, and what else can be chosen."""
+    """Says where the snippet's steps and guidance scale come from, and which other scales can be chosen."""
     note = f"Steps and guidance scale are those of its {'validation' if measured else 'config'}."
     if "guidance_scale" in model.student_sampling:
         if model.student_sampling["guidance_scale"] > 1:
@@ -45,11 +45,11 @@ def usage_note(model: DiffusionModel, measured: bool) -> str:
 
 
 def quoted(text: str) -> str:
-    """A string of Python in double quotes; JSON escapes as Python does."""
+    """`text` as a string of Python in double quotes; JSON escapes as Python does."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def prompt(config: Config) -> str:
-    """One that the run drew samples for."""
+    """A prompt that the run drew samples for; "a photo of a dog" where it drew none."""
     samples = (config.get("default_hooks") or {}).get("samples") or {}
     return next(iter(samples.get("prompts") or []), "a photo of a dog")

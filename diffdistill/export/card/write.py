@@ -80,6 +80,7 @@ def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
 
 
 def title(name: str) -> str:
+    """The heading of the card: the last part of a name on the hub, or of a path."""
     return name.rstrip("/").rsplit("/", 1)[-1]
 
 
@@ -102,7 +103,7 @@ def front_matter(model: DiffusionModel, card: Card, figures: Mapping) -> ModelCa
 
 
 def what(model: DiffusionModel, figures: Mapping, card: Card) -> str:
-    """Student of which teacher, and how large; or made of which base."""
+    """Says which model it was made from and how, how large it is, and which parts of the pipeline are the teacher's."""
     origin, student, teacher = shown(model.family.checkpoint.name), figures["student"], figures["teacher"]
     trained = card.source.results.get("trained", {}).get("parameters")
     if not model.distills:
@@ -129,6 +130,7 @@ def what(model: DiffusionModel, figures: Mapping, card: Card) -> str:
 
 
 def layers(figures: Mapping) -> str:
+    """The layers of teacher and student as lines of text, drawn as in the summary of a config."""
     console = Console(width=120, color_system=None, force_terminal=False)
     with console.capture() as captured:
         console.print(layer_picture(figures))

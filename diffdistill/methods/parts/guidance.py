@@ -24,6 +24,7 @@ class Guidance:
 
     @property
     def is_range(self) -> bool:
+        """Whether each sample has a scale of its own, of which the student must be told."""
         return self.low < self.high
 
     @property
@@ -72,7 +73,7 @@ def guided_sample(
     """The teacher's x_0 under guidance, fp32, shape of the latents, and its features without it.
 
     x = x_u + scale (x_c - x_u) (Ho & Salimans, 2022, eq. 6). A teacher that embeds the scale is told it, and asked once.
-    `scales` None asks for the conditional x_0 alone. `empty` is what `without_captions` gave, for callers that ask often.
+    `scales` None asks for the conditional x_0 alone. `empty` is what `without_captions` returns, for those who ask often.
     """
     schedule, embeds = model.teacher_schedule, model.teacher_embeds_guidance
     if embeds and scales is not None:
@@ -87,4 +88,5 @@ def guided_sample(
 
 
 def promoted(prediction: Tensor) -> Tensor:
+    """`prediction` in fp32, or as it is where its precision is higher."""
     return prediction.to(torch.promote_types(prediction.dtype, torch.float32))

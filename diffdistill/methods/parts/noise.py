@@ -54,7 +54,10 @@ class PyramidNoise:
 
 
 class Noised(NamedTuple):
-    """`noisy` and `noise` have the shape of the latents (B, C, H, W), `timesteps` is (B,); `noise` is what to predict."""
+    """A batch with noise added.
+
+    `noisy` and `noise` have the shape of the latents (B, C, H, W), `timesteps` is (B,); `noise` is what to predict.
+    """
 
     noisy: Tensor
     noise: Tensor

@@ -33,6 +33,7 @@ class UniformTimesteps:
         self.start, self.end = start, end
 
     def check(self, length: int) -> None:
+        """Raise InputError unless `start` and `end` enclose a timestep of a schedule with `length` timesteps."""
         check_span("UniformTimesteps", self.start, self.end, length)
 
     def __call__(self, length: int, count: int, device: torch.device) -> Tensor:
@@ -63,6 +64,7 @@ class BiasedTimesteps:
         self.multiplier = check_range("BiasedTimesteps: multiplier", multiplier, above=0)
 
     def check(self, length: int) -> None:
+        """Raise InputError unless the range (start, end), if one is favoured, fits a schedule with `length` timesteps."""
         if not isinstance(self.favour, str):
             check_span("BiasedTimesteps: favour", *self.favour, length)
 
@@ -86,7 +88,7 @@ class CubicTimesteps:
     """t = (1 - u^3) T with uniform u in [0, 1), so noisy timesteps come most (Mou et al., 2023, T2I-Adapter, sec. 3.4)."""
 
     def check(self, length: int) -> None:
-        """Fits every schedule."""
+        """Do nothing: every schedule fits."""
 
     def __call__(self, length: int, count: int, device: torch.device) -> Tensor:
         uniform = torch.rand(count, device=device)
