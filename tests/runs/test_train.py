@@ -136,10 +136,10 @@ def test_resume_is_exact_with_workers_and_accumulated_gradients(tiny_sdxl, capti
 
 
 def test_out_of_memory_says_all_that_accumulation_changes(tiny_sdxl, tmp_path, monkeypatch):
-    def exhausted(config):
+    def exhausted(config, build):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("diffdistill.runs.train.Runner.from_cfg", exhausted)
+    monkeypatch.setattr("diffdistill.runs.train.PlannedRunner.around", exhausted)
     ended = runs.tool("train", runs.SHAPES, "--work-dir", tmp_path, *runs.options(**runs.shapes(tiny_sdxl)))
     assert ended.code == 2
     assert len(ended.err.splitlines()) == 1
