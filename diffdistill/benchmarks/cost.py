@@ -5,21 +5,18 @@ import statistics
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from diffdistill.benchmarks.timing import seconds
 from diffdistill.students.cut import build_on_meta
-from diffdistill.students.denoisers import rules_of
+from diffdistill.students.features import pass_on_meta
 
 SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices: large enough for full speed, small enough for a second
 
 
 def forward_flops(denoiser: nn.Module, latents: torch.Size) -> int:
     """FLOPs of one call for one sample of latents (B, C, H, W), attention included, counted on a square of the same area."""
-    meta, size = build_on_meta(type(denoiser), denoiser.config), round(math.sqrt(latents[-2] * latents[-1]))
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        meta(**rules_of(type(meta)).inputs(meta.config, size))
-    return counter.get_total_flops()
+    size = round(math.sqrt(latents[-2] * latents[-1]))
+    return sum(pass_on_meta(build_on_meta(type(denoiser), denoiser.config), size)[1].values())
 
 
 def model_flops(student: float, teacher: float, samples: dict[str, int]) -> float:

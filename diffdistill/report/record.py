@@ -1,6 +1,5 @@
 """`report.json`: what the running process knows and no other file of a run says."""
 
-import functools
 import json
 import platform
 import shlex
@@ -20,7 +19,7 @@ import diffdistill
 from diffdistill.engine.device import device_name
 from diffdistill.files import write_text_whole
 from diffdistill.report.history import thin_curve
-from diffdistill.students.cut import LayerMap, build_on_meta
+from diffdistill.students.cut import build_on_meta
 from diffdistill.students.size import kept_layers, measure
 
 FILE = "report.json"
@@ -60,19 +59,14 @@ def git_state(folder: Path) -> dict | None:
 
 def network_figures(model) -> dict:
     """Sizes and GMACs of teacher and student, and which layers the student keeps, as in `summary.summarize`."""
-    configs = [json.dumps(dict(config)) for config in (model.family.denoiser_config, model.student.config)]
-    figures = _network(model.family.denoiser_class, *configs, json.dumps(model.layers.kept))
-    teacher = model.family.denoiser or model.family.checkpoint
-    return dict(family=type(model.family).__name__, checkpoint=teacher.name, **figures)
-
-
-@functools.cache  # counting the operations of a large model takes seconds
-def _network(denoiser_class: type, teacher_config: str, student_config: str, kept: str) -> dict:
-    teacher, student = (build_on_meta(denoiser_class, json.loads(text)).eval() for text in (teacher_config, student_config))
+    configs = (model.family.denoiser_config, model.student.config)
+    teacher, student = (build_on_meta(model.family.denoiser_class, config).eval() for config in configs)
     return dict(
+        family=type(model.family).__name__,
+        checkpoint=(model.family.denoiser or model.family.checkpoint).name,
         teacher=measure(teacher)[0],
         student=measure(student)[0],
-        kept=kept_layers(teacher, LayerMap(json.loads(kept))),
+        kept=kept_layers(teacher, model.layers),
     )
 
 

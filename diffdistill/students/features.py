@@ -1,13 +1,13 @@
 """Feature pairs, derived: which teacher layer each student layer is compared with, and how both are recorded."""
 
 import functools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffdistill.errors import InputError
 from diffdistill.students.cut import LayerMap, build_on_meta, path_matches
@@ -56,17 +56,25 @@ class FeatureTaps:
 
 def trace(denoiser_class: type, config: Mapping, size: int | None = None) -> Shapes:
     """Output shape of every layer in the order in which layers finish, from one forward pass on the meta device."""
-    return dict(_trace(denoiser_class, json.dumps(dict(config), sort_keys=True), size))
+    return dict(pass_on_meta(build_on_meta(denoiser_class, config).eval(), size)[0])
 
 
-@functools.cache  # a second or two for a large denoiser, and both the check of a config and the model ask for it
-def _trace(denoiser_class: type, config_json: str, size: int | None) -> Shapes:
-    config = json.loads(config_json)
-    denoiser = build_on_meta(denoiser_class, config).eval()
+def pass_on_meta(denoiser: nn.Module, size: int | None = None) -> tuple[Shapes, dict]:
+    """The trace of a denoiser of `build_on_meta`, and the FLOPs of each kind of operation.
+
+    One call with batch 1 on square latents `size` wide, by default of its native resolution.
+    """
+    return _pass_on_meta(denoiser, size or denoiser.config["sample_size"])
+
+
+@functools.cache  # a second or two for a large denoiser: the check, the model, the report and the summary all ask
+def _pass_on_meta(denoiser: nn.Module, size: int) -> tuple[Shapes, dict]:
+    counter = FlopCounterMode(display=False)
     taps = FeatureTaps(denoiser, [name for name, _ in denoiser.named_modules() if name])
-    with torch.device("meta"), torch.no_grad(), taps.record() as features:
-        denoiser(**rules_of(denoiser_class).inputs(denoiser.config, size))
-    return {name: tuple(feature.shape) for name, feature in features.items() if feature is not None}
+    with torch.device("meta"), torch.no_grad(), counter, taps.record() as features:
+        denoiser(**rules_of(type(denoiser)).inputs(denoiser.config, size))
+    shapes = {name: tuple(feature.shape) for name, feature in features.items() if feature is not None}
+    return shapes, counter.get_flop_counts()["Global"]
 
 
 def pair_layers(

@@ -1,14 +1,12 @@
 """How large a denoiser is: parameters, operations, layers, and which of these a student keeps."""
 
+import math
 from collections.abc import Sequence
 
-import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from diffdistill.students.cut import LayerMap
-from diffdistill.students.denoisers import rules_of
-from diffdistill.students.features import FeatureTaps
+from diffdistill.students.features import pass_on_meta
 
 
 def count(model: nn.Module) -> int:
@@ -17,17 +15,13 @@ def count(model: nn.Module) -> int:
 
 
 def measure(denoiser: nn.Module, layers: Sequence[str] = (), size: int | None = None) -> tuple[dict, int]:
-    """Parameters and GMACs of a denoiser on the meta device, and the number of elements in the features of `layers`.
+    """Parameters and GMACs of a denoiser of `build_on_meta`, and the number of elements in the features of `layers`.
 
     One call with batch 1 on square latents `size` wide, by default of its native resolution; MACs are half of torch's FLOP
     count. The only batched products of two activations are those of attention (queries x keys, weights x values): leaving
     out `bmm` leaves out just these.
     """
-    counter = FlopCounterMode(display=False)
-    taps = FeatureTaps(denoiser, layers)
-    with torch.device("meta"), torch.no_grad(), counter, taps.record() as features:
-        denoiser(**rules_of(type(denoiser)).inputs(denoiser.config, size))
-    flops = counter.get_flop_counts()["Global"]
+    shapes, flops = pass_on_meta(denoiser, size)
     products = sum(value for operation, value in flops.items() if "bmm" in str(operation) or "attention" in str(operation))
     parts = {name: getattr(denoiser, f"{name}_block{'' if name == 'mid' else 's'}", None) for name in ("down", "mid", "up")}
     figures = dict(
@@ -37,7 +31,7 @@ def measure(denoiser: nn.Module, layers: Sequence[str] = (), size: int | None = 
         gmacs_without_attention=rounded((sum(flops.values()) - products) / 2e9),
         layers=layer_counts(denoiser),
     )
-    return figures, sum(feature.numel() for feature in features.values())
+    return figures, sum(math.prod(shapes[layer]) for layer in layers)
 
 
 def rounded(gmacs: float) -> float:

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from diffdistill.errors import InputError
-from diffdistill.students.cut import LayerMap, plan_student
+from diffdistill.students.cut import LayerMap, build_on_meta, plan_student
 from diffdistill.students.features import FeatureTaps, derive_pairs, first_tensor, pair_layers, trace
+from diffdistill.students.size import measure
 
 UNet = diffusers.UNet2DConditionModel
 SHALLOW = {
@@ -110,6 +111,16 @@ def test_trace_gives_shapes_in_the_order_in_which_layers_finish(teacher):
     assert shapes["mid_block"] == (1, 32, 4, 4)
     assert shapes["down_blocks.1.attentions.0.transformer_blocks.1"] == (1, 64, 16)
     assert trace(UNet, teacher, size=32)["mid_block"] == (1, 32, 8, 8)
+
+
+def test_one_pass_gives_shapes_and_operations(teacher, monkeypatch):
+    """Of a large denoiser it takes a second or two, which a run would otherwise wait for twice."""
+    config = dict(teacher, norm_eps=3e-5)  # which no other test has
+    trace(UNet, config)
+    monkeypatch.setattr(UNet, "forward", lambda *args, **options: pytest.fail("another pass"))
+    figures, elements = measure(build_on_meta(UNet, config), ["mid_block"])
+    assert figures["gmacs"] > figures["gmacs_without_attention"] > 0
+    assert elements == 32 * 4 * 4
 
 
 def test_rule_same_pairs_each_layer_with_its_source_and_next_with_what_its_successor_saw(teacher):
