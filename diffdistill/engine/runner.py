@@ -24,6 +24,7 @@ class LaidOutOnce(Config):
 
     @property
     def pretty_text(self) -> str:
+        """The config as Python, laid out once for as long as it does not change."""
         content = repr(self._cfg_dict)
         if content not in self._laid_out:
             self._laid_out.clear()
