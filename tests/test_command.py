@@ -25,11 +25,13 @@ def ended_unread(name: str, *args) -> runs.Ended:
     ],
     ids=str,
 )
+@pytest.mark.processes
 def test_a_tool_that_nobody_reads_ends_quietly(tool, args):
     ended = ended_unread(tool, *args)
     assert (ended.code, ended.err) == (UNREAD, "")
 
 
+@pytest.mark.processes
 def test_a_training_that_nobody_reads_goes_on_without_a_word(tiny_sdxl, tmp_path):
     options = runs.options(**runs.shapes(tiny_sdxl, default_hooks__samples__prompts=None))
     ended = ended_unread("train", runs.SHAPES, "--work-dir", tmp_path, *options)

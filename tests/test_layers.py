@@ -77,6 +77,7 @@ def test_every_file_fits_a_sitting():
     assert {path.name: lines for path in FILES if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 250} == {}
 
 
+@pytest.mark.processes
 def test_students_work_without_mmengine():
     """So that students, pairs and noise can be used from any training loop."""
     modules = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in FILES]

@@ -78,6 +78,7 @@ def test_source_distribution_holds_what_the_wheel_is_built_from():
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.name)
+@pytest.mark.processes
 def test_tool_explains_itself_without_heavy_imports(tool):
     """mim asks the training script for its help before every run."""
     heavy = ["torch", "diffusers", "transformers", "datasets", "peft", "mmengine", "cv2"]

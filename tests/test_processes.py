@@ -2,6 +2,7 @@
 
 import json
 
+import published
 import pytest
 import runs
 
@@ -16,11 +17,13 @@ def alone(tiny_sdxl, shapes_run, tmp_path):
 
     def run(name: str, *args, **changes) -> str:
         arguments = [*args]
+        err = changes.pop("err", None)
         if changes.pop("config", True):
             arguments += runs.options(model__teacher__checkpoint=tiny_sdxl, **changes)
         ended = runs.finish(runs.start(name, *arguments, cwd=tmp_path))
         assert ended.code == 0, ended
         assert "Traceback" not in ended.err
+        assert err is None or ended.err == err
         return ended.out
 
     return run
@@ -52,9 +55,15 @@ def test_sample_export_and_sample_again(alone, shapes_run, tmp_path):
     assert (tmp_path / "again" / "grid.png").exists()
 
 
-def test_summary_and_an_untrained_student(alone, tmp_path):
-    figures = json.loads(alone("summary", runs.SHAPES, "--json"))
-    assert figures["student"]["parameters"] < figures["teacher"]["parameters"]
+def test_summary_of_a_config_by_its_name(alone):
+    """Whose teacher is not on the disk; the JSON is all that is printed."""
+    figures = json.loads(alone("summary", "bk_sdm_tiny_distill_from_sd_14_laion_212k", "--json", config=False, err=""))
+    assert figures["student"]["parameters"] == published.PARAMETERS["bk_sdm_tiny"] < figures["teacher"]["parameters"]
+    assert {"down", "mid", "up", "gmacs", "gmacs_without_attention"} <= figures["student"].keys()
+    assert ["down_blocks.2.attentions.0.proj_out", "down_blocks.2.attentions.1.proj_out"] in figures["pairs"]
+
+
+def test_an_untrained_student(alone, tmp_path):
     alone("make_student", runs.SHAPES, tmp_path / "unet")
     assert (tmp_path / "unet" / "config.json").exists()
 

@@ -10,13 +10,21 @@ import torch
 from diffusers import UNet2DConditionModel
 from rich.console import Console
 
-from diffdistill.benchmarks import tables
+from diffdistill.benchmarks import cost, tables
 from diffdistill.benchmarks.cost import forward_flops, matmul_ceiling, model_flops
 from diffdistill.benchmarks.timing import Part, interleave, median_ratio, memory_rise, ninetieth
 from diffdistill.benchmarks.training import PARTS, measure_training
 from diffdistill.config.read import load_config
 from diffdistill.errors import InputError
 from diffdistill.students.cut import build_on_meta
+
+
+@pytest.fixture(scope="module", autouse=True)
+def smaller_matrices():
+    """What the machine could do at best takes a second of products at full size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cost.SIDE, "cpu", 256)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -240,6 +240,7 @@ def test_the_first_picture_is_read_before_anything_is_loaded(train, captioned_fo
     assert_one_line(train(train_dataloader__dataset__source=folder), folder, "row 0", "00.png")
 
 
+@pytest.mark.processes
 def test_an_unreadable_picture_in_training_is_one_line(tiny_sdxl, captioned_folder, tmp_path):
     """By a real process, where a worker's error arrives with its traceback as the message."""
     folder = shutil.copytree(captioned_folder, tmp_path / "pictures")
@@ -251,6 +252,7 @@ def test_an_unreadable_picture_in_training_is_one_line(tiny_sdxl, captioned_fold
     assert_one_line(ended, f"error: {folder}: the picture of row", "cannot be read")
 
 
+@pytest.mark.processes
 def test_a_hub_name_without_a_network_is_one_line(captioned_folder, tmp_path):
     """By a real process, which tries the hub; a closed port stands in for a network that is down."""
     start = time.monotonic()

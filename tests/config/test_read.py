@@ -122,6 +122,7 @@ def installed(folder):
     return folder
 
 
+@pytest.mark.processes
 def test_a_student_of_ones_own_is_a_config_outside_the_project(tiny_sdxl, tmp_path):
     """By a real process, with the package installed, from another folder: thinner than the quick start's student."""
     mine = tmp_path / "mine"

@@ -1,8 +1,6 @@
 """The summary of a config against published sizes, counted operations and real optimizers, without any weights."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import published
@@ -144,13 +142,3 @@ def test_table_fits_the_terminal(ssd_1b, width, tmp_path):
     assert all(len(line) <= width for line in text.splitlines())
     assert "down_blocks.2  ● ■■■■□□□□□□ ● ■■■■□□□□□□" in text
     assert f"{SIZES[1]:,}" in text
-
-
-def test_tool_prints_json_of_a_config_by_its_name(tmp_path):
-    tool = [sys.executable, ROOT / "tools" / "summary.py", "bk_sdm_tiny_distill_from_sd_14_laion_212k", "--json"]
-    run = subprocess.run(tool, capture_output=True, text=True, check=True, cwd=tmp_path)
-    figures = json.loads(run.stdout)
-    assert figures["student"]["parameters"] == published.PARAMETERS["bk_sdm_tiny"]
-    assert {"down", "mid", "up", "gmacs", "gmacs_without_attention"} <= figures["student"].keys()
-    assert ["down_blocks.2.attentions.0.proj_out", "down_blocks.2.attentions.1.proj_out"] in figures["pairs"]
-    assert run.stderr == ""

@@ -294,6 +294,7 @@ def test_offline_a_hub_name_is_read_from_the_cache(table, tmp_path):
     assert [item["caption"] for item in CaptionedImages("somebody/shapes")] == CAPTIONS
 
 
+@pytest.mark.processes
 def test_an_unreachable_hub_is_given_up_on_quickly(tmp_path):
     script = """
 from diffdistill.datasets import CaptionedImages

@@ -88,15 +88,14 @@ def vae(scaling_factor: float, force_upcast: bool) -> AutoencoderKL:
     ).eval()
 
 
-def sdxl_unet() -> UNet2DConditionModel:
-    """SDXL's denoiser with widths 8/16/32 in place of 320/640/1280."""
+def sdxl_unet(**changes) -> UNet2DConditionModel:
+    """SDXL's denoiser with widths 8/16/32 in place of 320/640/1280; `changes` replace entries."""
+    options = {"layers_per_block": 2, "transformer_layers_per_block": (1, 2, 10), **changes}
     return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=(8, 16, 32),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=2,
-        transformer_layers_per_block=(1, 2, 10),
         attention_head_dim=(1, 2, 4),
         cross_attention_dim=2 * WIDTH,
         use_linear_projection=True,
@@ -104,6 +103,7 @@ def sdxl_unet() -> UNet2DConditionModel:
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=WIDTH + 6 * 8,
+        **options,
     ).eval()
 
 
@@ -119,8 +119,8 @@ def sd_unet(**changes) -> UNet2DConditionModel:
     ).eval()
 
 
-def write_sdxl(folder: str | Path, seed: int = 0) -> Path:
-    """Write a `StableDiffusionXLPipeline` of 32-pixel pictures to `folder`."""
+def write_sdxl(folder: str | Path, seed: int = 0, **changes) -> Path:
+    """Write a `StableDiffusionXLPipeline` of 32-pixel pictures to `folder`; `changes` replace entries of its denoiser."""
     one, two = tokenizer(), tokenizer(pad_token="!")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -130,7 +130,7 @@ def write_sdxl(folder: str | Path, seed: int = 0) -> Path:
             text_encoder_2=CLIPTextModelWithProjection(text_config(two)).eval(),
             tokenizer=one,
             tokenizer_2=two,
-            unet=sdxl_unet(),
+            unet=sdxl_unet(**changes),
             scheduler=EulerDiscreteScheduler(**NOISE, timestep_spacing="leading", steps_offset=1),
             force_zeros_for_empty_prompt=True,
             add_watermarker=False,

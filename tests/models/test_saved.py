@@ -109,6 +109,7 @@ def test_exported_and_saved_weights_are_the_adapters_averages_alone(run):
     assert (run.work_dir / "iter_4.pth").stat().st_size < 4 * size + 400_000
 
 
+@pytest.mark.processes
 def test_four_steps_are_two_and_two_more(run, config, tmp_path):
     """By a real process, which has nothing of the first run in memory."""
     folder = tmp_path / "run"
@@ -156,6 +157,7 @@ def test_a_run_that_trains_all_leaves_whole_models(config, tiny_sd, tmp_path):
     assert all(torch.equal(ours[name], expected[name].half()) for name in expected)
 
 
+@pytest.mark.processes
 def test_two_ranks_train_adapters_of_which_some_have_no_gradient(config, tiny_sdxl, tmp_path):
     """SDXL does not run the last layer of its first text encoder."""
     options = runs.options(

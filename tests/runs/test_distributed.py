@@ -5,6 +5,8 @@ import json
 import pytest
 import runs
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def run(tiny_sdxl, tmp_path_factory):

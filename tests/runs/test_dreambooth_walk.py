@@ -72,6 +72,7 @@ def test_the_config_trains_what_was_published():
     assert (config.train_dataloader.batch_size, config.train_cfg.max_iters) == (2, 500)  # so the last one is step499
 
 
+@pytest.mark.processes
 def test_the_walk_through(walk, ssd_1b, monkeypatch):
     monkeypatch.chdir(walk)
     checkpoint = "work_dirs/ssd_1b_dreambooth_lora_dog/step2"
@@ -86,12 +87,14 @@ def test_the_walk_through(walk, ssd_1b, monkeypatch):
         torch.testing.assert_close(tensor, weights[name], rtol=0, atol=0)
 
 
+@pytest.mark.processes
 def test_it_loads_in_half_precision_as_published(walk, ssd_1b):
     pipe = DiffusionPipeline.from_pretrained(ssd_1b, torch_dtype=torch.float16)
     pipe.load_lora_weights(str(walk / "work_dirs" / "ssd_1b_dreambooth_lora_dog" / "step2"))
     assert {parameter.dtype for name, parameter in pipe.unet.named_parameters() if "lora" in name} == {torch.float16}
 
 
+@pytest.mark.processes
 def test_the_lora_is_on_every_attention_of_the_student_and_on_nothing_else(walk, ssd_1b):
     (file,) = (walk / "work_dirs" / "ssd_1b_dreambooth_lora_dog" / "step2").glob("*.safetensors")
     names = {name.removeprefix("unet.").split(".lora_")[0] for name in load_file(file)}

@@ -109,6 +109,7 @@ def test_halvings_resume_exactly_in_the_middle_of_a_stage(name, kind, request, t
     assert saved.prediction_type == "v_prediction"
 
 
+@pytest.mark.processes
 def test_two_ranks_halve_together(tiny_sdxl, tmp_path):
     file = halvings(tmp_path / "pd.py", tiny_sdxl, "sdxl", "[dict(type='Probe')]")
     file.write_text(file.read_text() + 'custom_imports = dict(imports=["diffdistill.engine", "probe"])\n')

@@ -124,6 +124,7 @@ print(torch.distributed.get_rank(), drawn, missing)
 """
 
 
+@pytest.mark.processes
 def test_of_two_ranks_one_draws_and_the_other_waits(config, tmp_path):
     path, changes = config
     script = tmp_path / "ranks.py"

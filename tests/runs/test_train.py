@@ -182,11 +182,12 @@ def wait_for(path, process):
     raise TimeoutError(path)
 
 
+@pytest.mark.processes
 def test_a_stopped_run_resumes_and_ends(tiny_sdxl, tmp_path):
     """Stopped by Ctrl-C first; resumed with workers; killed; resumed again."""
     work_dir = tmp_path / "run"
     options = runs.shapes(
-        tiny_sdxl, train_cfg__max_iters=1000, train_dataloader__num_workers=0, default_hooks__checkpoint__interval=20
+        tiny_sdxl, train_cfg__max_iters=1000, train_dataloader__num_workers=0, default_hooks__checkpoint__interval=5
     )
     task_only = "small_sd_xl_shapes_task_only.py"
     process = runs.start("train", task_only, "--work-dir", work_dir, *runs.options(**options))
@@ -216,6 +217,7 @@ def test_a_stopped_run_resumes_and_ends(tiny_sdxl, tmp_path):
     assert (work_dir / "last_checkpoint").read_text() == str(work_dir / f"iter_{step + 1}.pth")
 
 
+@pytest.mark.processes
 def test_an_interrupt_inside_a_save_loses_nothing(tiny_sdxl, tmp_path):
     """Ctrl-C while a checkpoint is written: one line, and the checkpoint before it is whole."""
     work_dir = tmp_path / "run"

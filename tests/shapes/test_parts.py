@@ -1,6 +1,5 @@
 import json
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -140,10 +139,3 @@ def test_the_tool_writes_the_same_files_again(made, tmp_path):
     assert len(files) >= 9
     for file in files:
         assert (made / file).read_bytes() == (again / file).read_bytes(), file
-
-
-def test_help_needs_no_torch():
-    code = "import atexit, runpy, sys; atexit.register(lambda: print('torch' in sys.modules)); "
-    code += f"sys.argv = ['tool', '-h']; runpy.run_path({str(TOOL)!r}, run_name='__main__')"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip().endswith("False")
