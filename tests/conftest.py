@@ -69,6 +69,13 @@ def tiny_sdxl(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def shallow_sdxl(tmp_path_factory) -> Path:
+    """As `tiny_sdxl`, with a third of its layers: for what does not depend on them, such as a student without a cut."""
+    folder = tmp_path_factory.mktemp("pipelines") / "shallow_sdxl"
+    return tiny.write_sdxl(folder, layers_per_block=1, transformer_layers_per_block=1)
+
+
+@pytest.fixture(scope="session")
 def tiny_sd(tmp_path_factory) -> Path:
     """Folder of a `StableDiffusionPipeline` with SD 1.x's true topology, 32-pixel pictures, epsilon prediction."""
     return tiny.write_sd(tmp_path_factory.mktemp("pipelines") / "sd")

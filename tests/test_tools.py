@@ -60,9 +60,9 @@ def test_validation_is_measured_where_the_config_has_one(shapes_run, measure, tm
     assert (run / runs.SHAPES).read_bytes() == before
 
 
-def test_losses_of_a_student_whose_target_is_its_average(tiny_sdxl, tmp_path):
+def test_losses_of_a_student_whose_target_is_its_average(shallow_sdxl, tmp_path):
     """No hook keeps the average of a finished student: the student is that average."""
-    options = runs.shapes(tiny_sdxl, **WITHOUT_VALIDATION)
+    options = runs.shapes(shallow_sdxl, **WITHOUT_VALIDATION)
     del options["val_dataloader__dataset__length"], options["train_cfg__val_interval"]
     work_dir = tmp_path / "run"
     runs.trained("sdxl_shapes_lcm.py", work_dir, options)

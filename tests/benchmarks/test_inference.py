@@ -6,7 +6,6 @@ import json
 import published
 import pytest
 import runs
-import tiny
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from rich.console import Console
@@ -155,10 +154,8 @@ def test_variants_change_how_a_denoiser_runs_and_not_what_it_gives(tiny_sdxl):
         assert {type(own) for own in candidate.denoiser.attn_processors.values()} == {expected}
 
 
-def test_a_compiled_denoiser_stands_in_the_pipeline(tmp_path):
-    """A shallow one: tracing 70 transformer layers takes as long as the rest of this file."""
-    folder = tiny.write_sdxl(tmp_path / "shallow", layers_per_block=1, transformer_layers_per_block=1)
-    candidate, compiled = LOADER.load(str(folder)), []
+def test_a_compiled_denoiser_stands_in_the_pipeline(shallow_sdxl):
+    candidate, compiled = LOADER.load(str(shallow_sdxl)), []
     entry = Entry(candidate, Variant("compile"))
 
     def backend(graph, inputs):

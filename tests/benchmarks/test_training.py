@@ -103,13 +103,13 @@ def test_statistics():
     assert median_ratio([2, 30, 8], [1, 10, 2]) == 3
 
 
-def test_methods_that_ask_more_networks_more_often(tiny_sdxl):
+def test_methods_that_ask_more_networks_more_often(shallow_sdxl):
     """Latent consistency: the student once with a gradient, its average once, the teacher twice, for its guidance."""
-    options = {key.replace("__", "."): value for key, value in runs.shapes(str(tiny_sdxl)).items()}
+    options = {key.replace("__", "."): value for key, value in runs.shapes(str(shallow_sdxl)).items()}
     options["default_hooks.samples.prompts"] = ["a red circle"]
     config = load_config("sdxl_shapes_lcm", options)
     figures = measure_training(config, rounds=1, warmup=1)
-    teacher = UNet2DConditionModel.from_pretrained(tiny_sdxl / "unet")
+    teacher = UNet2DConditionModel.from_pretrained(shallow_sdxl / "unet")
     forward = forward_flops(teacher, torch.Size([2, 4, 16, 16]))
     assert figures["model_tflop"] * 1e12 == pytest.approx(2 * (3 + 1 + 2) * forward, rel=0.01)
 
@@ -118,7 +118,7 @@ def test_methods_that_ask_more_networks_more_often(tiny_sdxl):
 @pytest.mark.parametrize("whole", [True, False])
 def test_text_encoders_may_be_trained_too(kind, whole, request):
     """Whole or by an adapter: steps on encoded inputs and steps that encode take turns."""
-    folder = request.getfixturevalue("tiny_sd" if kind == "StableDiffusion" else "tiny_sdxl")
+    folder = request.getfixturevalue("tiny_sd" if kind == "StableDiffusion" else "shallow_sdxl")
     config = load_config(runs.SHAPES, {"default_hooks.samples.prompts": None, "train_dataloader.batch_size": 2})
     config.model = dict(
         type="FineTuner",

@@ -78,7 +78,7 @@ def test_an_average_copies_the_student_and_shares_its_teacher(tiny_sdxl):
 
     def parameters() -> int:
         gc.collect()
-        return sum(isinstance(thing, nn.Parameter) for thing in gc.get_objects())
+        return sum(type(thing) is nn.Parameter for thing in gc.get_objects())
 
     before = parameters()
     average = copy.deepcopy(distiller)

@@ -107,6 +107,6 @@ def test_a_run_without_a_teacher_keeps_none(tiny_sdxl, tmp_path):
     assert {path.name for path in (ended.work_dir / "samples").iterdir()} == {"step_1.png", "step_2.png"}
 
 
-def test_the_time_of_a_picture_names_the_students_own_steps(tiny_sdxl, tmp_path):
-    ended = runs.trained("sdxl_shapes_lcm.py", tmp_path / "run", runs.shapes(tiny_sdxl, model__method__steps=3))
+def test_the_time_of_a_picture_names_the_students_own_steps(shallow_sdxl, tmp_path):
+    ended = runs.trained("sdxl_shapes_lcm.py", tmp_path / "run", runs.shapes(shallow_sdxl, model__method__steps=3))
     assert json.loads((ended.work_dir / "results.json").read_text())["sampling"]["steps"] == 3  # model.sampling says 1

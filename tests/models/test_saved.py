@@ -158,11 +158,11 @@ def test_a_run_that_trains_all_leaves_whole_models(config, tiny_sd, tmp_path):
 
 
 @pytest.mark.processes
-def test_two_ranks_train_adapters_of_which_some_have_no_gradient(config, tiny_sdxl, tmp_path):
+def test_two_ranks_train_adapters_of_which_some_have_no_gradient(config, shallow_sdxl, tmp_path):
     """SDXL does not run the last layer of its first text encoder."""
     options = runs.options(
         model__base__type="StableDiffusionXL",
-        model__base__checkpoint=tiny_sdxl,
+        model__base__checkpoint=shallow_sdxl,
         train_cfg__max_iters=2,
         default_hooks__samples__prompts=None,
         val_cfg=None,

@@ -131,9 +131,9 @@ def test_two_ranks_halve_together(tiny_sdxl, tmp_path):
     assert json.loads((tmp_path / "run" / "results.json").read_text())["batch_size"] == 4
 
 
-def test_latent_consistency_resumes_exactly_with_its_average(tiny_sdxl, tmp_path):
+def test_latent_consistency_resumes_exactly_with_its_average(shallow_sdxl, tmp_path):
     def config(custom="[]"):
-        return write(tmp_path / "lcm.py", tiny_sdxl, LCM, EMBEDDED, hooks=AVERAGE, custom=custom, iters=4)
+        return write(tmp_path / "lcm.py", shallow_sdxl, LCM, EMBEDDED, hooks=AVERAGE, custom=custom, iters=4)
 
     straight = launch(config(), tmp_path / "straight")
     with pytest.raises(RuntimeError, match="stopped"):
@@ -154,9 +154,9 @@ TRAININGS = {
     "progressive_v": ("tiny_sdxl", "sdxl", PD, dict(prediction_type="v_prediction"), ""),
     "progressive_sd_v": ("tiny_sd_v", "sd", PD, CUT, ""),
     "progressive_told": ("tiny_sd", "sd", dict(PD, guidance_scale=[1, 8]), EMBEDDED, ""),
-    "guidance": ("tiny_sdxl", "sdxl", dict(type="GuidanceDistillation", guidance_scale=[1, 8]), EMBEDDED, ""),
+    "guidance": ("shallow_sdxl", "sdxl", dict(type="GuidanceDistillation", guidance_scale=[1, 8]), EMBEDDED, ""),
     "guidance_folded": ("tiny_sd", "sd", dict(type="GuidanceDistillation", guidance_scale=3.0), CUT, ""),
-    "consistency": ("tiny_sdxl", "sdxl", LCM, EMBEDDED, AVERAGE),
+    "consistency": ("shallow_sdxl", "sdxl", LCM, EMBEDDED, AVERAGE),
     "consistency_sd_v": ("tiny_sd_v", "sd", LCM, EMBEDDED, AVERAGE),
 }
 
@@ -226,17 +226,17 @@ def test_the_exported_pipeline_gives_the_samplers_pictures(name, trained, tmp_pa
         assert (saved["_class_name"], saved["original_inference_steps"]) == ("LCMScheduler", 50)
 
 
-def test_lcm_lora_gives_the_samplers_pictures_in_plain_diffusers(tiny_sdxl, tmp_path):
+def test_lcm_lora_gives_the_samplers_pictures_in_plain_diffusers(shallow_sdxl, tmp_path):
     """An adapter on the teacher itself, which is one model in memory; loaded with `load_lora_weights`."""
     adapter = dict(type="LoraConfig", r=4, lora_alpha=4, target_modules=["to_q", "to_v", "ff.net.2"])
     student = dict(keep=dict(_delete_=True), adapter=adapter)
-    file = write(tmp_path / "lora.py", tiny_sdxl, dict(LCM, target="student"), student)
+    file = write(tmp_path / "lora.py", shallow_sdxl, dict(LCM, target="student"), student)
     run = launch(file, tmp_path / "run")
     distiller = Trained(load_config(str(file)), str(run / "step1")).load()
     distiller.family.decode = lambda pipeline, latents: latents
     ours = distiller.sample(["a dog"], [3])
 
-    pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(tiny_sdxl)
+    pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(shallow_sdxl)
     pipeline.scheduler = diffusers.LCMScheduler.from_pretrained(run / "scheduler")
     pipeline.set_progress_bar_config(disable=True)
 
