@@ -187,7 +187,7 @@ def test_a_stopped_run_resumes_and_ends(tiny_sdxl, tmp_path):
     """Stopped by Ctrl-C first; resumed with workers; killed; resumed again."""
     work_dir = tmp_path / "run"
     options = runs.shapes(
-        tiny_sdxl, train_cfg__max_iters=1000, train_dataloader__num_workers=0, default_hooks__checkpoint__interval=5
+        tiny_sdxl, train_cfg__max_iters=1000, train_dataloader__num_workers=0, default_hooks__checkpoint__interval=4
     )
     task_only = "small_sd_xl_shapes_task_only.py"
     process = runs.start("train", task_only, "--work-dir", work_dir, *runs.options(**options))
