@@ -75,6 +75,13 @@ def test_losses_of_a_student_whose_target_is_its_average(shallow_sdxl, tmp_path)
     assert figures_of(record).keys() == {"loss_task"}
 
 
+def test_the_checkpoint_given_is_measured_and_not_the_one_that_a_training_starts_from(shapes_run, measure):
+    run, metric = shapes_run.work_dir, dict(val_evaluator__type="TeacherAgreement", val_evaluator__timesteps="[500]")
+    last, earlier = (measure(run / name, **metric) for name in ("unet", "iter_3.pth"))
+    assert last["latent_mse"] != earlier["latent_mse"]
+    assert measure(run / "unet", **metric, load_from=run / "iter_3.pth") == last
+
+
 def read(folder) -> dict[str, np.ndarray]:
     return {path.name: np.asarray(Image.open(path)) for path in folder.glob("*.png")}
 

@@ -82,6 +82,7 @@ def evaluate(config: Config, plan: Plan | None, load: Callable[[], DiffusionMode
     config = copy.deepcopy(config)
     config.test_dataloader, config.test_evaluator = config[f"{part}_dataloader"], config[f"{part}_evaluator"]
     config.test_cfg = dict()
+    config.load_from, config.resume = None, False  # what a training starts from; `load` has what is measured
     config.work_dir = str(test_folder(config))  # MMEngine writes the config there: not over the training's
     for key in TRAINING_HOOKS:
         config.default_hooks.pop(key, None)
