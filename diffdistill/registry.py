@@ -43,7 +43,7 @@ for _name in (
     _child(_parent.name, _parent, "registry")
 
 
-def check_part(part, where: str) -> None:
+def check_has_type(part, where: str) -> None:
     """Raise InputError unless `part`, at the place `where` of a config, is a dict that says its type."""
     if not isinstance(part, Mapping) or "type" not in part:
         raise InputError(f"{where}={part!r} says no type; write {where}=dict(type=..., ...), or drop it with None")
@@ -54,7 +54,7 @@ def build_part(parts: Registry, part: Mapping, where: str):
 
     A part that holds another one knows its key alone, and says ".weighting": whoever builds the outer part completes it.
     """
-    check_part(part, where)
+    check_has_type(part, where)
     try:
         return parts.build(dict(part))
     except InputError as error:

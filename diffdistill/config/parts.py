@@ -14,10 +14,10 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from diffdistill import registry
+from diffdistill.config.read import LOADERS
 from diffdistill.errors import InputError
 from diffdistill.models.base import DiffusionModel
 
-LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 OF_LOADERS = (registry.DATASETS, registry.TRANSFORMS, mmengine_registry.DATA_SAMPLERS, mmengine_registry.FUNCTIONS)
 OF_OPTIMIZER = mmengine_registry.OPTIMIZERS, mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS
 # Section of a config -> the registries of the parts inside it, however deep.
@@ -49,7 +49,7 @@ def check_parts(config: Config) -> None:
     whole.pop("stages", None)  # each is checked when it is merged
     for path in BUILT_BY_MMENGINE:
         for where, part in find(whole, path):
-            registry.check_part(part, where)
+            registry.check_has_type(part, where)
     for section, content in whole.items():
         for where, part in walk(content, section):
             check_part(part, SECTIONS.get(section, ANYWHERE), where)

@@ -12,6 +12,7 @@ import diffdistill.registry  # noqa: F401  (makes `_base_ = ["diffdistill::..."]
 from diffdistill.errors import InputError
 
 PACKAGE = Path(__file__).parent.parent
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 MODEL_PARTS = {  # what files of configs/_base_ offer for `model`, and how a config takes it
     "cut": '_base_.model.merge(_base_.pop("cut"))',
     "method": '_base_.model.merge(_base_.pop("method"))',
@@ -117,7 +118,7 @@ def drop_hooks(config: Config) -> None:
 
 def drop_worker_options(config: Config) -> None:
     """Drop what a DataLoader without workers refuses, so that `train_dataloader.num_workers=0` alone turns them off."""
-    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+    for name in LOADERS:
         loader = config.get(name)
         if loader and not loader.get("num_workers"):
             for key in ("persistent_workers", "prefetch_factor"):

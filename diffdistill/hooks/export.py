@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import diffusers
@@ -11,7 +10,6 @@ import torch
 import transformers
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from torch import Tensor
 
 import diffdistill
 from diffdistill.engine.runner import ema_weights, model_of
@@ -23,6 +21,7 @@ from diffdistill.metrics.record import figures_of
 from diffdistill.models.saved import LORA_FILE, save_adapters, save_models
 from diffdistill.registry import HOOKS
 from diffdistill.students.cut import build_on_meta
+from diffdistill.students.size import count
 
 
 @HOOKS.register_module()
@@ -76,10 +75,10 @@ class ExportHook(Hook):
         for folder in folders:
             component = model.component(folder.name)
             title, kind = "Student" if model.distills else folder.name, type(component)
-            log(f"{title} ({count(component.parameters()):,} parameters{average}): {folder}")
+            log(f"{title} ({count(component):,} parameters{average}): {folder}")
             log(f'  load it with {kind.__module__.split(".")[0]}: {kind.__name__}.from_pretrained("{folder}")')
         if adapter:
-            log(f"Adapter ({count(model.parameters()):,} parameters trained{average}): {adapter}")
+            log(f"Adapter ({count(model):,} parameters trained{average}): {adapter}")
             log(f"  load it with {how_to_load(adapter)}")
         if Path(runner.work_dir, "samples").exists():
             log(f"Pictures: {Path(runner.work_dir, 'samples', f'step_{runner.iter}.png')}")
@@ -88,7 +87,7 @@ class ExportHook(Hook):
     def results(self, runner, ema: bool) -> dict:
         """The content of `results.json`: how long and on what was trained, sizes, last losses, validations and versions."""
         model = model_of(runner)
-        trained = count(model.parameters())
+        trained = count(model)
         losses = {
             name.removeprefix("train/"): float(runner.message_hub.get_scalar(name).mean(20))
             for name in runner.message_hub.log_scalars
@@ -104,13 +103,13 @@ class ExportHook(Hook):
             ema=ema,
             **{"teacher" if model.distills else "base": origin(model.family)},
             student=dict(
-                parameters=count(model.student.parameters()),
+                parameters=count(model.student),
                 feature_pairs=[f"{ours} <- {theirs}" for ours, theirs in model.pairs],
             ),
             trained=dict(
                 components=list(model.trained),
                 parameters=trained,
-                share=trained / sum(count(model.component(name).parameters()) for name in model.trained),
+                share=trained / sum(count(model.component(name)) for name in model.trained),
             ),
             losses=losses,
             validation=runner.message_hub.get_info("records", []),
@@ -126,7 +125,7 @@ def origin(family: Family) -> dict:
     """The `checkpoint` that the first weights came from, and the `parameters` of its denoiser."""
     denoiser = build_on_meta(family.denoiser_class, family.denoiser_config)
     checkpoint = family.denoiser.name if family.denoiser else family.checkpoint.name
-    return dict(checkpoint=checkpoint, parameters=count(denoiser.parameters()))
+    return dict(checkpoint=checkpoint, parameters=count(denoiser))
 
 
 def how_to_load(folder: Path) -> str:
@@ -135,11 +134,6 @@ def how_to_load(folder: Path) -> str:
         return f'pipe.load_lora_weights("{folder}")'
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     return f'peft.PeftModel.from_pretrained(pipe.<component>, "{folder}/<component>"), for {names}'
-
-
-def count(parameters: Iterable[Tensor]) -> int:
-    """The number of elements in `parameters`."""
-    return sum(parameter.numel() for parameter in parameters)
 
 
 def record_text(record: dict) -> str:

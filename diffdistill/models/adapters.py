@@ -10,7 +10,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from diffdistill.errors import InputError
-from diffdistill.registry import ADAPTERS, check_part
+from diffdistill.registry import ADAPTERS, check_has_type
 
 for _config in (peft.LoraConfig, peft.LoHaConfig, peft.LoKrConfig, peft.OFTConfig):
     ADAPTERS.register_module(module=_config)
@@ -29,7 +29,7 @@ def inject(model: nn.Module, adapter: Mapping, where: str) -> nn.Module:
     Raises InputError for what peft refuses, for target modules that `model` has not, and for a config that would train
     weights of `model` itself.
     """
-    check_part(adapter, where)
+    check_has_type(adapter, where)
     check_targets(model, adapter.get("target_modules"), where)
     if (first := adapter.get("init_lora_weights", True)) not in FIRST_VALUES:
         raise InputError(
