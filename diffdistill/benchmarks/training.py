@@ -171,7 +171,6 @@ def leave_out_the_rest(config: Config, folder: str) -> None:
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
     config.optim_wrapper.accumulative_counts = 1
     config.log_level, config.work_dir = "ERROR", folder
-    config.experiment_name = Path(folder).name  # MMEngine gives runs of one name and one second the same log
 
 
 def use_random_weights(config: Config, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
@@ -37,6 +38,20 @@ class PlannedRunner(Runner):
 
     By then the Runner has set the random seed, on which the first values of adapters depend.
     """
+
+    _latest: ClassVar[str] = ""
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Name this run after a second of its own: MMEngine gives runs of one second in one process the same log.
+
+        The ranks of a run agree, since they have started the same runs before.
+        """
+        super().setup_env(env_cfg)
+        layout = "%Y%m%d_%H%M%S"
+        if self._timestamp <= PlannedRunner._latest:
+            following = time.mktime(time.strptime(PlannedRunner._latest, layout)) + 1
+            self._timestamp = time.strftime(layout, time.localtime(following))
+        PlannedRunner._latest = self._timestamp
 
     @classmethod
     def around(cls, config: Config, build: Callable[[], nn.Module]) -> "PlannedRunner":
