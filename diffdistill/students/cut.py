@@ -119,10 +119,15 @@ def known_keys(denoiser_class: type, config: Mapping) -> dict:
 
 def build_on_meta(denoiser_class: type, config: Mapping) -> nn.Module:
     """The denoiser without its weights. Equal configs share one, so it is only to be read."""
-    return _build_on_meta(denoiser_class, json.dumps(known_keys(denoiser_class, config), sort_keys=True))
+    return _build_on_meta(denoiser_class, config_key(denoiser_class, config))
 
 
-@functools.cache  # the plan of a student looks at the same two denoisers several times, and they take a while to build
+def config_key(denoiser_class: type, config: Mapping) -> str:
+    """The same text for configs that build the same denoiser."""
+    return json.dumps(known_keys(denoiser_class, config), sort_keys=True)
+
+
+@functools.lru_cache(maxsize=4)  # a plan looks at the same two denoisers several times; each is 30,000 objects
 def _build_on_meta(denoiser_class: type, config_json: str) -> nn.Module:
     with torch.device("meta"):
         return build(denoiser_class, json.loads(config_json))

@@ -1,6 +1,7 @@
 """Feature pairs, derived: which teacher layer each student layer is compared with, and how both are recorded."""
 
 import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffdistill.errors import InputError
-from diffdistill.students.cut import LayerMap, build_on_meta, path_matches
+from diffdistill.students.cut import LayerMap, build_on_meta, config_key, path_matches
 from diffdistill.students.denoisers import rules_of
 
 Shapes = dict[str, tuple[int, ...]]
@@ -64,11 +65,13 @@ def pass_on_meta(denoiser: nn.Module, size: int | None = None) -> tuple[Shapes, 
 
     One call with batch 1 on square latents `size` wide, by default of its native resolution.
     """
-    return _pass_on_meta(denoiser, size or denoiser.config["sample_size"])
+    kind = type(denoiser)
+    return _pass_on_meta(kind, config_key(kind, denoiser.config), size or denoiser.config["sample_size"])
 
 
 @functools.cache  # a second or two for a large denoiser: the check, the model, the report and the summary all ask
-def _pass_on_meta(denoiser: nn.Module, size: int) -> tuple[Shapes, dict]:
+def _pass_on_meta(denoiser_class: type, config_json: str, size: int) -> tuple[Shapes, dict]:
+    denoiser = build_on_meta(denoiser_class, json.loads(config_json)).eval()
     counter = FlopCounterMode(display=False)
     taps = FeatureTaps(denoiser, [name for name, _ in denoiser.named_modules() if name])
     with torch.device("meta"), torch.no_grad(), counter, taps.record() as features:
