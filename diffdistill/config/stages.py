@@ -17,7 +17,7 @@ from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
 from diffdistill.models.distiller import Distiller, StudentPlan
 from diffdistill.registry import MODELS
-from diffdistill.students.cut import build_on_meta, first_difference
+from diffdistill.students.cut import first_difference, state_on_meta
 
 PREVIOUS = "previous"
 
@@ -120,7 +120,7 @@ def check_same_student(before: StudentPlan, after: StudentPlan) -> None:
     if after.guidance_embedding:
         expected["time_cond_proj_dim"] = after.config["time_cond_proj_dim"]
     denoiser = before.family.denoiser_class
-    found, expected = (build_on_meta(denoiser, config).state_dict() for config in (after.config, expected))
+    found, expected = (state_on_meta(denoiser, config) for config in (after.config, expected))
     if difference := first_difference(found, expected):
         raise InputError(
             f"model.student.keep is not the student of the stage before: {difference}; keep the same layers, or make that"

@@ -24,6 +24,7 @@ from diffdistill.students.cut import (
     make_student,
     module_lists,
     plan_student,
+    state_on_meta,
 )
 from diffdistill.students.features import FeatureTaps, derive_pairs
 
@@ -84,7 +85,7 @@ class StudentPlan(Plan):
         if self.checkpoint:
             self.check_checkpoint()
         else:
-            weights = (build_on_meta(denoiser, each).state_dict() for each in (config, theirs))
+            weights = (state_on_meta(denoiser, each) for each in (config, theirs))
             find_sources(*weights, self.layers, self.fresh)
         if adapter:
             self.check_adapter()
@@ -119,7 +120,7 @@ class StudentPlan(Plan):
         planned = dict(self.config)
         if self.guidance_embedding:  # a checkpoint may have it already
             planned["time_cond_proj_dim"] = config.get("time_cond_proj_dim")
-        found, planned = (build_on_meta(denoiser, each).state_dict() for each in (config, planned))
+        found, planned = (state_on_meta(denoiser, each) for each in (config, planned))
         if difference := first_difference(found, planned):
             raise InputError(
                 f"model.student.checkpoint={self.checkpoint.name} is not the student that model.student.keep describes:"

@@ -1,6 +1,5 @@
 """What a config decides about a model before any weight is loaded."""
 
-import copy
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import ClassVar
@@ -17,7 +16,7 @@ from diffdistill.methods.base import Method
 from diffdistill.models.adapters import inject, parameter_tree, trainable
 from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS, build_part
-from diffdistill.students.cut import LayerMap, build_on_meta
+from diffdistill.students.cut import LayerMap, build, build_on_meta
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -120,14 +119,13 @@ class Plan:
 
     def component_on_meta(self, name: str) -> nn.Module:
         """What is trained of the component `name`, without its values."""
-        if name == self.family.denoiser_name:
-            model = build_on_meta(self.family.denoiser_class, self.config)
-        else:
-            model = self.family.build_on_meta(name)
-        if name not in self.adapters:
-            return model
+        adapted = name in self.adapters
         with torch.device("meta"):
-            return adapter_tree(copy.deepcopy(model), *self.adapters[name])
+            if name != self.family.denoiser_name:
+                model = self.family.build_on_meta(name)
+            else:  # that of `build_on_meta` is shared, and gets no adapter
+                model = (build if adapted else build_on_meta)(self.family.denoiser_class, self.config)
+            return adapter_tree(model, *self.adapters[name]) if adapted else model
 
     def trained_state(self) -> dict[str, Tensor]:
         """Names and shapes of what a checkpoint of the run holds, as tensors on the meta device."""

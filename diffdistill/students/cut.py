@@ -133,6 +133,16 @@ def _build_on_meta(denoiser_class: type, config_json: str) -> nn.Module:
         return build(denoiser_class, json.loads(config_json))
 
 
+def state_on_meta(denoiser_class: type, config: Mapping) -> dict[str, Tensor]:
+    """The denoiser's state dict without its values. Equal configs share one, so it is only to be read."""
+    return _state_on_meta(denoiser_class, config_key(denoiser_class, config))
+
+
+@functools.lru_cache(maxsize=16)
+def _state_on_meta(denoiser_class: type, config_json: str) -> dict[str, Tensor]:
+    return _build_on_meta(denoiser_class, config_json).state_dict()
+
+
 def plan_student(denoiser_class: type, config: Mapping, keep: Mapping) -> tuple[dict, LayerMap]:
     """The student's diffusers config and layer map, without allocating a weight.
 
