@@ -25,6 +25,7 @@ import pytest
 import runs
 import tiny
 import torch
+import warm
 
 torch.set_num_threads(1)
 # A suite that a shell started in the background ignores Ctrl-C, and so would the processes of its tests.
@@ -32,7 +33,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
-    """Whatever the collected modules have imported stays: a full collection of garbage would look through it each time."""
+    keep_what_is_left()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem) -> None:
+    if nextitem is not None and nextitem.path != item.path:
+        keep_what_is_left()
+
+
+def keep_what_is_left() -> None:
+    """What modules import and what tests share stays: collecting garbage would look through it each time, for seconds."""
     gc.collect()
     gc.freeze()
 
@@ -42,7 +53,7 @@ SECONDS, TESTS = Counter(), Counter()  # by file
 
 def cpu_seconds() -> float:
     """The processor time of this process and of those that it has waited for."""
-    return sum(os.times()[:4])
+    return sum(os.times()[:4]) + warm.WarmProcess.cpu_seconds
 
 
 @pytest.hookimpl(wrapper=True)
@@ -66,6 +77,12 @@ def pytest_terminal_summary(terminalreporter) -> None:
 def tiny_sdxl(tmp_path_factory) -> Path:
     """Folder of a `StableDiffusionXLPipeline` with SDXL's true topology, 32-pixel pictures, epsilon prediction."""
     return tiny.write_sdxl(tmp_path_factory.mktemp("pipelines") / "sdxl")
+
+
+@pytest.fixture(scope="session")
+def thin_sdxl(tmp_path_factory) -> Path:
+    """As `tiny_sdxl`, with one transformer layer in an attention (11, not 70): for cuts that keep all or none of them."""
+    return tiny.write_sdxl(tmp_path_factory.mktemp("thin") / "sdxl", transformer_layers_per_block=1)
 
 
 @pytest.fixture(scope="session")
@@ -106,12 +123,12 @@ def captioned_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shapes_run(tmp_path_factory, tiny_sdxl) -> runs.Ended:
+def shapes_run(tmp_path_factory, thin_sdxl) -> runs.Ended:
     """The quick start, made tiny, with an EMA: six steps, with validation, samples and a checkpoint after three and six."""
     return runs.trained(
         runs.SHAPES,
         tmp_path_factory.mktemp("runs") / "shapes",
-        runs.shapes(tiny_sdxl, **runs.SIX_STEPS, **runs.EMA),
+        runs.shapes(thin_sdxl, **runs.SIX_STEPS, **runs.SAMPLES, **runs.EMA),
     )
 
 
@@ -120,5 +137,6 @@ def published_run(tmp_path_factory, tiny_sdxl, tiny_sd, captioned_folder) -> run
     """The published SSD-1B config on a folder of pictures, with a VAE of its own: two steps, then a resume to three."""
     work_dir = tmp_path_factory.mktemp("runs") / "published"
     options = runs.published(tiny_sdxl, captioned_folder, model__teacher__vae=tiny_sd / "vae")
+    options["default_hooks__samples__prompts"] = "[a red circle,a blue square]"
     runs.trained(runs.PUBLISHED, work_dir, options)
     return runs.trained(runs.PUBLISHED, work_dir, options | {"train_cfg__max_iters": 3}, "--resume")

@@ -37,25 +37,26 @@ def older(request, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(shapes_run, tiny_sdxl, tmp_path_factory) -> Path:
+def exported(shapes_run, thin_sdxl, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "out"
-    ended = runs.tool("export", runs.SHAPES, shapes_run.work_dir / "unet", out, *runs.options(**runs.shapes(tiny_sdxl)))
+    ended = runs.tool("export", runs.SHAPES, shapes_run.work_dir / "unet", out, *runs.options(**runs.shapes(thin_sdxl)))
     assert ended.code == 0, ended
     return out
 
 
-@pytest.mark.parametrize("source", ["exported", "sdxl_shapes", "sd_shapes"])
-def test_older_transformers_reads_the_same_text_encoders(source, older, exported, tmp_path):
-    folder = exported if source == "exported" else ASSETS / source
-    out, script = tmp_path / "embeddings.safetensors", Path(__file__).parent / "helpers" / "embeddings.py"
-    env = {**os.environ, "PYTHONPATH": str(older)}
-    ran = subprocess.run([sys.executable, script, folder, out], env=env, capture_output=True, text=True, check=False)
+def test_older_transformers_reads_the_same_text_encoders(older, exported, tmp_path):
+    sources = {exported: 6, ASSETS / "sdxl_shapes": 6, ASSETS / "sd_shapes": 3}
+    script = Path(__file__).parent / "helpers" / "embeddings.py"
+    command, env = [sys.executable, script, tmp_path, *sources], {**os.environ, "PYTHONPATH": str(older)}
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    with safe_open(out, framework="pt") as opened:
-        assert Path(older, f"transformers-{opened.metadata()['transformers']}.dist-info").is_dir()
-    ours, theirs = embeddings(folder), load_file(out)
-    assert ours.keys() == theirs.keys()
-    assert len(ours) == (3 if source == "sd_shapes" else 6)
-    for name, tensor in ours.items():
-        assert torch.equal(tensor, theirs[name]), (name, (tensor - theirs[name]).abs().max())
-        assert tensor.std() > 0.1
+    for number, (folder, outputs) in enumerate(sources.items()):
+        out = tmp_path / f"{number}.safetensors"
+        with safe_open(out, framework="pt") as opened:
+            assert Path(older, f"transformers-{opened.metadata()['transformers']}.dist-info").is_dir()
+        ours, theirs = embeddings(folder), load_file(out)
+        assert ours.keys() == theirs.keys()
+        assert len(ours) == outputs
+        for name, tensor in ours.items():
+            assert torch.equal(tensor, theirs[name]), (folder, name, (tensor - theirs[name]).abs().max())
+            assert tensor.std() > 0.1

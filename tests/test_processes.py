@@ -12,14 +12,14 @@ WITHOUT_VALIDATION = ("val_evaluator=None", "val_dataloader=None", "val_cfg=None
 
 
 @pytest.fixture
-def alone(tiny_sdxl, shapes_run, tmp_path):
+def alone(thin_sdxl, shapes_run, tmp_path):
     """Run a tool by itself, in an empty folder."""
 
     def run(name: str, *args, **changes) -> str:
         arguments = [*args]
         err = changes.pop("err", None)
         if changes.pop("config", True):
-            arguments += runs.options(model__teacher__checkpoint=tiny_sdxl, **changes)
+            arguments += runs.options(model__teacher__checkpoint=thin_sdxl, **changes)
         ended = runs.finish(runs.start(name, *arguments, cwd=tmp_path))
         assert ended.code == 0, ended
         assert "Traceback" not in ended.err

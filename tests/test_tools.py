@@ -14,11 +14,11 @@ WITHOUT_VALIDATION = dict(val_cfg=None, val_dataloader=None, val_evaluator=None)
 
 
 @pytest.fixture
-def measure(tiny_sdxl, tmp_path):
+def measure(thin_sdxl, tmp_path):
     """Figures of a checkpoint by `tools/test.py`, on the config of the shapes run."""
 
     def run(checkpoint, *args, **changes):
-        options = runs.shapes(tiny_sdxl, **changes)
+        options = runs.shapes(thin_sdxl, **changes)
         if "val_dataloader" in changes:
             del options["val_dataloader__dataset__length"], options["train_cfg__val_interval"]
         work_dir = tmp_path / "work_dir"
@@ -32,11 +32,11 @@ def measure(tiny_sdxl, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def pipeline_folder(shapes_run, tiny_sdxl, tmp_path_factory):
+def pipeline_folder(shapes_run, thin_sdxl, tmp_path_factory):
     """The student of the shapes run as a whole pipeline, by `tools/export.py`."""
     out = tmp_path_factory.mktemp("export") / "pipeline"
     args = [runs.SHAPES, out, "--checkpoint", shapes_run.work_dir / "unet", "--dtype", "float32"]
-    ended = runs.tool("export", *args, *runs.options(**runs.shapes(tiny_sdxl)))
+    ended = runs.tool("export", *args, *runs.options(**runs.shapes(thin_sdxl)))
     assert ended.code == 0, ended
     return out
 
@@ -99,9 +99,9 @@ def test_pictures_of_a_pipeline_follow_from_the_seed(pipeline_folder, tmp_path):
     assert not np.array_equal(one["pipeline_0.png"], later["pipeline_0.png"])
 
 
-def test_pictures_of_a_config_have_the_teacher_beside(shapes_run, tiny_sdxl, tmp_path):
+def test_pictures_of_a_config_have_the_teacher_beside(shapes_run, thin_sdxl, tmp_path):
     """By default of the student that the run exported, and nothing else is written."""
-    options = runs.options(**runs.shapes(tiny_sdxl, work_dir=shapes_run.work_dir))
+    options = runs.options(**runs.shapes(thin_sdxl, work_dir=shapes_run.work_dir))
     before = set(shapes_run.work_dir.rglob("*"))
     ended = runs.tool("sample", runs.SHAPES, "--prompt", "a red circle", "--out", tmp_path / "out", *options)
     assert ended.code == 0, ended

@@ -62,10 +62,10 @@ def test_gmacs_follow_the_resolution():
     assert half["gmacs"] / full["gmacs"] < 0.23
 
 
-def test_every_kind_of_source(tiny_sdxl, tmp_path, monkeypatch):
+def test_every_kind_of_source(thin_sdxl, tmp_path, monkeypatch):
     """What is on disk is loaded; of a config, what is not there has random weights."""
     monkeypatch.chdir(tmp_path)
-    found = load_all(LOADER, [str(tiny_sdxl), str(tiny_sdxl / "unet"), SHAPES, runs.SHAPES, f"{runs.SHAPES}:teacher"])
+    found = load_all(LOADER, [str(thin_sdxl), str(thin_sdxl / "unet"), SHAPES, runs.SHAPES, f"{runs.SHAPES}:teacher"])
     assert [candidate.name for candidate in found] == [
         "sdxl (1)", "sdxl (2)", "sdxl_shapes (3)", "small_sd_xl_shapes", "sdxl_shapes (5)",
     ]  # fmt: skip
@@ -102,9 +102,9 @@ def test_sources_that_do_not_exist(source, words):
     assert all(word in str(error.value) for word in words)
 
 
-def test_a_round_runs_every_model_once(tiny_sdxl, tiny_sd):
+def test_a_round_runs_every_model_once(thin_sdxl, tiny_sd):
     """Denoisers in turn, warm-up first; then the pipelines likewise, two calls of guidance each."""
-    candidates = load_all(LOADER, [str(tiny_sdxl), str(tiny_sd), str(tiny_sd / "unet")])
+    candidates = load_all(LOADER, [str(thin_sdxl), str(tiny_sd), str(tiny_sd / "unet")])
     seen: list[tuple[int, int]] = []
     for number, candidate in enumerate(candidates):
         count = lambda model, args, kwargs, number=number: seen.append(  # noqa: E731
@@ -121,8 +121,8 @@ def test_a_round_runs_every_model_once(tiny_sdxl, tiny_sd):
     assert rows[0]["images_per_second"] == 3 / rows[0]["pipeline_seconds"]
 
 
-def test_without_guidance_the_denoiser_sees_each_sample_once(tiny_sdxl):
-    candidate, sizes = LOADER.load(str(tiny_sdxl)), []
+def test_without_guidance_the_denoiser_sees_each_sample_once(thin_sdxl):
+    candidate, sizes = LOADER.load(str(thin_sdxl)), []
     candidate.denoiser.register_forward_pre_hook(lambda model, args: sizes.append(len(args[0])))
     for scale in (1.0, 7.5):
         entry = Entry(candidate, Variant("eager"))
@@ -137,8 +137,8 @@ def test_ratios_are_medians_of_those_within_a_round():
     assert found["student"] == {"step_seconds": 1.0, "step_p90": pytest.approx(8.2), "step_speedup": 2.0}
 
 
-def test_variants_change_how_a_denoiser_runs_and_not_what_it_gives(tiny_sdxl):
-    candidate = LOADER.load(str(tiny_sdxl))
+def test_variants_change_how_a_denoiser_runs_and_not_what_it_gives(thin_sdxl):
+    candidate = LOADER.load(str(thin_sdxl))
     first, torch_memory = None, torch.channels_last
     for name in ("eager", "channels_last", "plain", "channels_last+plain", "eager"):
         entry = Entry(candidate, Variant(name))

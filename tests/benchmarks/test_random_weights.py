@@ -26,8 +26,8 @@ class Allocations(TorchDispatchMode):
 
 
 @pytest.fixture
-def config(tiny_sdxl):
-    return diffusers.UNet2DConditionModel.load_config(tiny_sdxl / "unet")
+def config(thin_sdxl):
+    return diffusers.UNet2DConditionModel.load_config(thin_sdxl / "unet")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

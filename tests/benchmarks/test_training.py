@@ -28,11 +28,11 @@ def smaller_matrices():
 
 
 @pytest.fixture(scope="module")
-def measured(tiny_sdxl, tmp_path_factory):
+def measured(thin_sdxl, tmp_path_factory):
     """By the command line: a run that accumulates and keeps an EMA, with random weights; its figures as JSON and CSV."""
     folder = tmp_path_factory.mktemp("training")
     files = ["--json", folder / "a.json", "--csv", folder / "a.csv"]
-    changes = runs.shapes(tiny_sdxl, **runs.EMA, optim_wrapper__accumulative_counts=4)
+    changes = runs.shapes(thin_sdxl, **runs.EMA, optim_wrapper__accumulative_counts=4)
     options = ["--rounds", 2, "--warmup", 1, "--random-weights", *files, *runs.options(**changes)]
     ended = runs.tool("benchmark", "training", runs.SHAPES, *options)
     assert ended.code == 0, ended
@@ -52,9 +52,9 @@ def test_the_parts_of_an_iteration_are_all_of_it(measured):
     assert figures["images_per_second"] == pytest.approx(2 / rows["iteration"]["seconds"])
 
 
-def test_utilisation_is_useful_work_over_the_ceiling(measured, tiny_sdxl):
+def test_utilisation_is_useful_work_over_the_ceiling(measured, thin_sdxl):
     figures = measured[0]
-    teacher = UNet2DConditionModel.from_pretrained(tiny_sdxl / "unet")
+    teacher = UNet2DConditionModel.from_pretrained(thin_sdxl / "unet")
     step = figures["model_tflop"] * 1e12 / 2  # a picture
     assert forward_flops(teacher, torch.Size([2, 4, 16, 16])) < step < 4 * forward_flops(teacher, torch.Size([2, 4, 16, 16]))
     speed = figures["model_tflop"] / next(row["seconds"] for row in figures["rows"] if row["part"] == "iteration")
@@ -67,8 +67,8 @@ def test_a_student_costs_three_forwards_and_a_teacher_one():
     assert model_flops(student=10, teacher=100, samples=dict(student=2, student_no_grad=1, teacher=4)) == 470
 
 
-def test_flops_are_those_of_the_pictures_area(tiny_sdxl):
-    unet = build_on_meta(UNet2DConditionModel, UNet2DConditionModel.load_config(tiny_sdxl / "unet"))
+def test_flops_are_those_of_the_pictures_area(thin_sdxl):
+    unet = build_on_meta(UNet2DConditionModel, UNet2DConditionModel.load_config(thin_sdxl / "unet"))
     square, wide = (forward_flops(unet, torch.Size([1, 4, *size])) for size in ((16, 16), (8, 32)))
     assert square == wide > 0
 
@@ -141,11 +141,11 @@ def test_the_table_fits_a_terminal(measured, width, capsys):
     assert "matmul" in text
 
 
-def test_nothing_is_left_behind(measured, tiny_sdxl, tmp_path, monkeypatch):
+def test_nothing_is_left_behind(measured, thin_sdxl, tmp_path, monkeypatch):
     """Not even the folder of the run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    options = {key.replace("__", "."): value for key, value in runs.shapes(str(tiny_sdxl)).items()}
+    options = {key.replace("__", "."): value for key, value in runs.shapes(str(thin_sdxl)).items()}
     options["default_hooks.samples.prompts"] = ["a red circle"]
     figures = measure_training(load_config(runs.SHAPES, options), rounds=1, warmup=1)
     assert math.isclose(figures["model_tflop"], measured[0]["model_tflop"])  # as with random weights

@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from diffdistill.config.check import check_model, check_parts
 from diffdistill.config.read import find_config, load_config
 from diffdistill.config.stages import stage_configs
+from diffdistill.models.plan import Plan
 
 FILES = sorted((runs.ROOT / "configs").rglob("*.py"))
 CONFIGS = [path for path in FILES if "_base_" not in path.parts]
@@ -80,9 +81,15 @@ def without_captions(config: Config) -> Config:
 
 
 @cache
-def plan_of(model: str):
-    """The plan of a model, in JSON: configs that agree on it share one. The order of its keys counts as a difference."""
+def plan_of_json(model: str) -> Plan:
     return check_model(ConfigDict(json.loads(model)))
+
+
+def plan_of(config: Config) -> Plan:
+    """The plan of a config, shared by those that agree on what it is made of. The order of keys counts as a difference."""
+    model = {key: value for key, value in config.model.to_dict().items() if key not in ("dtype", "sampling")}
+    losses = {name: dict(type=loss["type"]) for name, loss in (model.pop("losses", None) or {}).items() if loss}
+    return plan_of_json(json.dumps(model | dict(losses=losses)))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
@@ -93,7 +100,7 @@ def test_a_dumped_config_rebuilds_the_same_student(path, on_disk, tmp_path):
     dumped = Config.fromfile(tmp_path / "dumped.py")
     assert dumped.to_dict() == config.to_dict()
 
-    plans = [plan_of(json.dumps(each.model.to_dict())) for each in map(without_captions, (config, dumped))]
+    plans = [plan_of(each) for each in map(without_captions, (config, dumped))]
     assert plans[0].config == plans[1].config
     assert plans[0].trained_state().keys() == plans[1].trained_state().keys()
     if "student" in config.model:
@@ -139,7 +146,7 @@ def test_a_student_of_ones_own_is_a_config_outside_the_project(tiny_sdxl, tmp_pa
     process = runs.start(
         "train",
         "thinner.py",
-        *runs.options(**runs.shapes(tiny_sdxl)),
+        *runs.options(**runs.shapes(tiny_sdxl, **runs.SAMPLES)),
         cwd=mine,
         PYTHONPATH=str(installed(tmp_path / "site")),
     )

@@ -19,9 +19,9 @@ SHARED = dict(
 
 
 @pytest.fixture
-def test_tool(tiny_sdxl, tmp_path):
+def test_tool(thin_sdxl, tmp_path):
     def run(*args, **changes) -> runs.Ended:
-        options = runs.options(**runs.shapes(tiny_sdxl, **changes))
+        options = runs.options(**runs.shapes(thin_sdxl, **changes))
         return runs.tool("test", runs.SHAPES, *args, "--work-dir", tmp_path / "run", *options)
 
     return run

@@ -26,9 +26,9 @@ def export(teacher, out, *args) -> runs.Ended:
 
 
 @pytest.fixture(scope="module")
-def teacher(tiny_sdxl, tmp_path_factory):
+def teacher(thin_sdxl, tmp_path_factory):
     """The teacher of the shapes run, with a model card of its own and a licence that has a name and a file."""
-    folder = shutil.copytree(tiny_sdxl, tmp_path_factory.mktemp("teacher") / "sdxl")
+    folder = shutil.copytree(thin_sdxl, tmp_path_factory.mktemp("teacher") / "sdxl")
     data = ModelCardData(license="other", license_name="tiny-licence", license_link="LICENSE.md")
     (folder / "README.md").write_text(f"---\n{data.to_yaml()}\n---\n# A teacher\n")
     (folder / "LICENSE.md").write_text("Do no harm.\n")
@@ -105,15 +105,15 @@ def test_the_teachers_licence_is_carried_over(folder):
     )
 
 
-def test_licences_of_other_teachers(tiny_sdxl, tmp_path):
+def test_licences_of_other_teachers(thin_sdxl, tmp_path):
     packaged = find_licence(Checkpoint("diffdistill::sdxl_shapes", "k"), "teacher", None)
     assert packaged.entries == {"license": "apache-2.0"}
-    unknown = find_licence(Checkpoint(tiny_sdxl, "k"), "base", None)
+    unknown = find_licence(Checkpoint(thin_sdxl, "k"), "base", None)
     assert not unknown.entries
     assert "The licence of the base, `sdxl`, applies to this model. It could not be read" in unknown.text
     out_of_reach = find_licence(Checkpoint("stabilityai/stable-diffusion-xl-base-1.0", "k"), "teacher", None)
     assert "applies to this model. It could not be read" in out_of_reach.text
-    assert find_licence(Checkpoint(tiny_sdxl, "k"), "teacher", "mit").entries == {"license": "mit"}
+    assert find_licence(Checkpoint(thin_sdxl, "k"), "teacher", "mit").entries == {"license": "mit"}
     (tmp_path / "README.md").write_text("---\nlicense: [\n---\n")
     assert not find_licence(Checkpoint(tmp_path, "k"), "teacher", None).entries
 

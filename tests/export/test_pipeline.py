@@ -22,11 +22,11 @@ def unet_of(folder) -> dict[str, torch.Tensor]:
     return diffusers.UNet2DConditionModel.from_pretrained(folder, subfolder="unet").state_dict()
 
 
-def test_averaged_and_raw_weights(shapes_run, tiny_sdxl, tmp_path):
+def test_averaged_and_raw_weights(shapes_run, thin_sdxl, tmp_path):
     """EMAHook saves the average as `state_dict` and what it averages as `ema_state_dict`; the average is the default."""
     file = shapes_run.work_dir / "iter_6.pth"
     for name, args in (("default", []), ("ema", ["--ema"]), ("raw", ["--raw"])):
-        ended = export(tiny_sdxl, file, tmp_path / name, *args)
+        ended = export(thin_sdxl, file, tmp_path / name, *args)
         assert ended.code == 0, ended
     saved = runs.checkpoint(shapes_run.work_dir, 6)
     default, average, raw = (unet_of(tmp_path / name) for name in ("default", "ema", "raw"))
@@ -37,27 +37,27 @@ def test_averaged_and_raw_weights(shapes_run, tiny_sdxl, tmp_path):
     assert any(not torch.equal(raw[name], average[name]) for name in raw)
 
 
-def test_a_run_without_an_average_has_raw_weights_alone(shapes_run, tiny_sdxl, tmp_path):
+def test_a_run_without_an_average_has_raw_weights_alone(shapes_run, thin_sdxl, tmp_path):
     saved = runs.checkpoint(shapes_run.work_dir, 6)
     del saved["ema_state_dict"]
     torch.save(saved, file := tmp_path / "iter_6.pth")
     raw = read_weights(str(file), averaged=False)
     assert all(torch.equal(tensor, saved["state_dict"][name]) for name, tensor in raw.items())
-    ended = export(tiny_sdxl, file, tmp_path / "out", "--ema")
+    ended = export(thin_sdxl, file, tmp_path / "out", "--ema")
     assert ended.code == 2
     assert ended.err.strip() == f"error: --ema: {file} is of a run that kept no EMA; leave the option out"
 
 
-def test_a_folder_holds_weights_of_one_kind(shapes_run, tiny_sdxl, tmp_path):
+def test_a_folder_holds_weights_of_one_kind(shapes_run, thin_sdxl, tmp_path):
     unet = shapes_run.work_dir / "unet"
-    ended = export(tiny_sdxl, unet, tmp_path / "out", "--raw")
+    ended = export(thin_sdxl, unet, tmp_path / "out", "--raw")
     assert ended.code == 2
     assert f"--raw: the folder {unet} holds the averaged weights; give a .pth of the run" in ended.err
     assert not (tmp_path / "out").exists()
-    assert export(tiny_sdxl, unet, tmp_path / "out", "--ema").code == 0
+    assert export(thin_sdxl, unet, tmp_path / "out", "--ema").code == 0
 
 
-def test_the_checkpoint_may_stand_before_or_behind(shapes_run, tiny_sdxl, tmp_path):
+def test_the_checkpoint_may_stand_before_or_behind(shapes_run, thin_sdxl, tmp_path):
     unet = shapes_run.work_dir / "unet"
     orders = dict(
         a=[runs.SHAPES, unet, tmp_path / "a"],
@@ -65,18 +65,18 @@ def test_the_checkpoint_may_stand_before_or_behind(shapes_run, tiny_sdxl, tmp_pa
         c=[runs.SHAPES, unet, "--dtype", "float32", tmp_path / "c"],
     )
     for name, args in orders.items():
-        ended = runs.tool("export", *args, "--dtype", "float32", *runs.options(**runs.shapes(tiny_sdxl)))
+        ended = runs.tool("export", *args, "--dtype", "float32", *runs.options(**runs.shapes(thin_sdxl)))
         assert ended.code == 0, ended
         assert ended.out.strip() == str(tmp_path / name)
-    ended = export(tiny_sdxl, unet, tmp_path / "d", "--checkpoint", unet)
+    ended = export(thin_sdxl, unet, tmp_path / "d", "--checkpoint", unet)
     assert ended.code == 2
     assert "is given as the checkpoint already; leave one out" in ended.err
 
 
-def test_the_pipeline_gives_the_pictures_of_the_validation(shapes_run, tiny_sdxl, tmp_path):
+def test_the_pipeline_gives_the_pictures_of_the_validation(shapes_run, thin_sdxl, tmp_path):
     """By nothing but diffusers: the same latents, and the same pictures."""
-    config = load_config(runs.SHAPES, {key.replace("__", "."): value for key, value in runs.shapes(str(tiny_sdxl)).items()})
-    ended = export(tiny_sdxl, shapes_run.work_dir / "iter_6.pth", tmp_path / "out")
+    config = load_config(runs.SHAPES, {key.replace("__", "."): value for key, value in runs.shapes(str(thin_sdxl)).items()})
+    ended = export(thin_sdxl, shapes_run.work_dir / "iter_6.pth", tmp_path / "out")
     assert ended.code == 0, ended
     pipeline = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "out")
     pipeline.set_progress_bar_config(disable=True)
@@ -101,11 +101,11 @@ def test_the_pipeline_gives_the_pictures_of_the_validation(shapes_run, tiny_sdxl
     assert np.abs(levels - distiller.sample(captions, seeds)).max() < 0.5 + 1e-2  # which are rounded
 
 
-def test_the_text_encoders_bear_the_names_that_all_versions_of_transformers_read(shapes_run, tiny_sdxl, tmp_path):
-    ended = export(tiny_sdxl, shapes_run.work_dir / "unet", tmp_path / "out")
+def test_the_text_encoders_bear_the_names_that_all_versions_of_transformers_read(shapes_run, thin_sdxl, tmp_path):
+    ended = export(thin_sdxl, shapes_run.work_dir / "unet", tmp_path / "out")
     assert ended.code == 0, ended
     for name in ("text_encoder", "text_encoder_2"):
-        ours, theirs = (load_file(folder / name / "model.safetensors") for folder in (tmp_path / "out", tiny_sdxl))
+        ours, theirs = (load_file(folder / name / "model.safetensors") for folder in (tmp_path / "out", thin_sdxl))
         assert all(key.startswith("text_model.") or key == "text_projection.weight" for key in ours)
         assert len(ours) == len(theirs)
         assert all(torch.equal(ours[published_name(key)], tensor) for key, tensor in theirs.items())
@@ -114,13 +114,13 @@ def test_the_text_encoders_bear_the_names_that_all_versions_of_transformers_read
 # The hub
 
 
-def test_without_the_hub_the_folder_stays(shapes_run, tiny_sdxl, tmp_path, monkeypatch):
+def test_without_the_hub_the_folder_stays(shapes_run, thin_sdxl, tmp_path, monkeypatch):
     """Once without a token, and once with one and without a network."""
     for name, token, reason in (("a", None, "no token; run `hf auth login`"), ("b", "hf_none", "offline mode is enabled")):
         monkeypatch.delenv("HF_TOKEN", raising=False)
         if token:
             monkeypatch.setenv("HF_TOKEN", token)
-        ended = export(tiny_sdxl, shapes_run.work_dir / "unet", tmp_path / name, "--push-to-hub", "me/tiny")
+        ended = export(thin_sdxl, shapes_run.work_dir / "unet", tmp_path / name, "--push-to-hub", "me/tiny")
         assert ended.code == 2
         (line,) = ended.err.strip().splitlines()
         assert line.startswith("error: --push-to-hub=me/tiny: ")
@@ -130,10 +130,10 @@ def test_without_the_hub_the_folder_stays(shapes_run, tiny_sdxl, tmp_path, monke
         assert 'from_pretrained("me/tiny")' in (tmp_path / name / "README.md").read_text()
 
 
-def test_what_cannot_be_a_repository(tiny_sdxl, tmp_path):
-    ended = export(tiny_sdxl, tmp_path / "out", "--push-to-hub", "me/my/tiny")
+def test_what_cannot_be_a_repository(thin_sdxl, tmp_path):
+    ended = export(thin_sdxl, tmp_path / "out", "--push-to-hub", "me/my/tiny")
     assert ended.code == 2
     assert "error: --push-to-hub=me/my/tiny: " in ended.err
-    ended = export(tiny_sdxl, tmp_path / "out", "--private")
+    ended = export(thin_sdxl, tmp_path / "out", "--private")
     assert "error: --private: nothing is uploaded without --push-to-hub" in ended.err
     assert not list(tmp_path.iterdir())

@@ -24,9 +24,9 @@ FILES = [
 
 
 @pytest.fixture
-def copy(tiny_sdxl, tmp_path):
+def copy(thin_sdxl, tmp_path):
     """A copy of the SDXL pipeline to do harm to."""
-    return shutil.copytree(tiny_sdxl, tmp_path / "copy")
+    return shutil.copytree(thin_sdxl, tmp_path / "copy")
 
 
 def load(folder):
@@ -43,8 +43,8 @@ def refusal(of, *args, **options) -> str:
     return message
 
 
-def test_the_list_of_files_is_complete(tiny_sdxl):
-    assert {str(path.relative_to(tiny_sdxl)) for path in tiny_sdxl.rglob("*") if path.is_file()} == set(FILES)
+def test_the_list_of_files_is_complete(thin_sdxl):
+    assert {str(path.relative_to(thin_sdxl)) for path in thin_sdxl.rglob("*") if path.is_file()} == set(FILES)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -70,8 +70,8 @@ def test_weights_that_were_cut_short_are_found_before_anything_is_loaded(copy, m
     assert refusal(StableDiffusionXL, checkpoint=str(copy)) == expected
 
 
-def test_a_missing_shard_is_found_before_anything_is_loaded(tiny_sdxl, copy):
-    unet = diffusers.UNet2DConditionModel.from_pretrained(tiny_sdxl / "unet")
+def test_a_missing_shard_is_found_before_anything_is_loaded(thin_sdxl, copy):
+    unet = diffusers.UNet2DConditionModel.from_pretrained(thin_sdxl / "unet")
     shutil.rmtree(copy / "unet")
     unet.save_pretrained(copy / "unet", max_shard_size="300KB")
     load(copy)
@@ -102,33 +102,33 @@ def test_the_hubs_absence_comes_with_a_way_around_it():
     assert "`hf download someone/sdxl --local-dir FOLDER`, then set model.teacher.checkpoint=FOLDER" in message
 
 
-def test_packaged_pipelines_are_found_by_their_name(tiny_sdxl, monkeypatch):
-    monkeypatch.setattr("diffdistill.families.checkpoint.ASSETS", tiny_sdxl.parent)
-    found = Checkpoint(PACKAGED + tiny_sdxl.name, KEY)
+def test_packaged_pipelines_are_found_by_their_name(thin_sdxl, monkeypatch):
+    monkeypatch.setattr("diffdistill.families.checkpoint.ASSETS", thin_sdxl.parent)
+    found = Checkpoint(PACKAGED + thin_sdxl.name, KEY)
     assert found.read_json("model_index.json")["_class_name"] == "StableDiffusionXLPipeline"
-    with pytest.raises(InputError, match=f"it has .*{PACKAGED}{tiny_sdxl.name}"):
+    with pytest.raises(InputError, match=f"it has .*{PACKAGED}{thin_sdxl.name}"):
         Checkpoint(PACKAGED + "none", KEY)
 
 
-def test_a_folder_that_is_no_pipeline(tiny_sdxl):
-    message = refusal(StableDiffusionXL, checkpoint=str(tiny_sdxl / "unet"))
-    assert message == f"{KEY}={tiny_sdxl / 'unet'}: the folder has no model_index.json; is it a whole diffusers pipeline?"
+def test_a_folder_that_is_no_pipeline(thin_sdxl):
+    message = refusal(StableDiffusionXL, checkpoint=str(thin_sdxl / "unet"))
+    assert message == f"{KEY}={thin_sdxl / 'unet'}: the folder has no model_index.json; is it a whole diffusers pipeline?"
 
 
-def test_a_pipeline_of_another_family(tiny_sd, tiny_sdxl):
+def test_a_pipeline_of_another_family(tiny_sd, thin_sdxl):
     message = refusal(StableDiffusionXL, checkpoint=str(tiny_sd))
     assert message.startswith(f"{KEY}={tiny_sd}: a StableDiffusionPipeline without text_encoder_2; model.teacher.type")
-    message = refusal(StableDiffusion, checkpoint=str(tiny_sdxl))
+    message = refusal(StableDiffusion, checkpoint=str(thin_sdxl))
     assert message.startswith(
-        f"{KEY}={tiny_sdxl}: a StableDiffusionXLPipeline with text_encoder_2, tokenizer_2; model.teacher"
+        f"{KEY}={thin_sdxl}: a StableDiffusionXLPipeline with text_encoder_2, tokenizer_2; model.teacher"
     )
     assert message.endswith("model.teacher.type StableDiffusion needs a StableDiffusionPipeline")
 
 
-def test_a_vae_that_is_none(tiny_sdxl):
-    assert refusal(StableDiffusionXL, str(tiny_sdxl), vae="/no/vae") == "model.teacher.vae=/no/vae: no such folder"
-    family = StableDiffusionXL(str(tiny_sdxl), vae=str(tiny_sdxl / "unet"))
-    assert refusal(family.load, torch.float32).startswith(f"model.teacher.vae={tiny_sdxl / 'unet'}: cannot be loaded")
+def test_a_vae_that_is_none(thin_sdxl):
+    assert refusal(StableDiffusionXL, str(thin_sdxl), vae="/no/vae") == "model.teacher.vae=/no/vae: no such folder"
+    family = StableDiffusionXL(str(thin_sdxl), vae=str(thin_sdxl / "unet"))
+    assert refusal(family.load, torch.float32).startswith(f"model.teacher.vae={thin_sdxl / 'unet'}: cannot be loaded")
 
 
 @pytest.mark.parametrize(("weights", "config", "problem"), [("thin", "whole", "missing"), ("whole", "thin", "left over")])

@@ -18,9 +18,9 @@ SIZES = torch.tensor([[1023, 767, 0, 0, 1024, 1024]]).repeat(len(CAPTIONS), 1)
 
 
 @pytest.fixture(scope="module")
-def sdxl(tiny_sdxl):
+def sdxl(thin_sdxl):
     """A family, its pipeline as the distiller holds it, and the plain diffusers pipeline."""
-    return parts(StableDiffusionXL, tiny_sdxl)
+    return parts(StableDiffusionXL, thin_sdxl)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_sdxl_conditioning_is_the_pipelines(sdxl):
 
 
 @torch.no_grad()
-def test_sdxl_encodes_an_empty_caption_where_the_pipeline_does(tiny_sdxl, sdxl):
+def test_sdxl_encodes_an_empty_caption_where_the_pipeline_does(thin_sdxl, sdxl):
     family, _, plain = sdxl
     pipeline = family.load(torch.float32)
     pipeline.register_to_config(force_zeros_for_empty_prompt=False)
@@ -180,8 +180,8 @@ def test_a_vae_that_overflows_stays_in_fp32(sdxl, sd):
     assert sd[0].load(torch.float16).vae.dtype == torch.float16
 
 
-def test_another_vae_takes_the_pipelines_place(tiny_sdxl, tiny_sd):
-    family = StableDiffusionXL(str(tiny_sdxl), vae=str(tiny_sd / "vae"))
+def test_another_vae_takes_the_pipelines_place(thin_sdxl, tiny_sd):
+    family = StableDiffusionXL(str(thin_sdxl), vae=str(tiny_sd / "vae"))
     expected = diffusers.AutoencoderKL.from_pretrained(tiny_sd / "vae")
     vae = family.load(torch.float32).vae
     same(vae.state_dict(), expected.state_dict())
@@ -201,12 +201,12 @@ def test_the_denoiser_is_loaded_in_fp32_whatever_it_was_saved_in(sdxl, tmp_path)
         StableDiffusionXL(str(tmp_path)).load_denoiser()
 
 
-def test_a_student_is_loaded_from_its_folder_or_from_a_pipeline(sdxl, tiny_sdxl, tmp_path):
+def test_a_student_is_loaded_from_its_folder_or_from_a_pipeline(sdxl, thin_sdxl, tmp_path):
     family, _, plain = sdxl
     student, _ = make_student(plain.unet, {"mid_block.attentions": [], "mid_block.resnets": [1]})
     student.save_pretrained(tmp_path)
     same(family.load_student(Checkpoint(str(tmp_path), "key")).state_dict(), student.state_dict())
-    same(family.load_student(Checkpoint(str(tiny_sdxl), "key")).state_dict(), plain.unet.state_dict())
+    same(family.load_student(Checkpoint(str(thin_sdxl), "key")).state_dict(), plain.unet.state_dict())
 
 
 def test_an_assembled_pipeline_shares_its_parts(loaded):

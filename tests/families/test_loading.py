@@ -28,8 +28,8 @@ DROPPED = [
 
 
 @pytest.fixture
-def copy(tiny_sdxl, tmp_path):
-    return shutil.copytree(tiny_sdxl, tmp_path / "copy")
+def copy(thin_sdxl, tmp_path):
+    return shutil.copytree(thin_sdxl, tmp_path / "copy")
 
 
 def rewrite(folder, change) -> None:
@@ -74,9 +74,9 @@ def test_missing_tensors_are_refused(part, kind, dropped, copy, capfd):
     assert "MISSING" not in "".join(capfd.readouterr())  # the libraries' own table
 
 
-def test_missing_tensors_of_a_vae_of_its_own_are_refused(tiny_sdxl, copy):
+def test_missing_tensors_of_a_vae_of_its_own_are_refused(thin_sdxl, copy):
     rewrite(copy / "vae", without("decoder.conv_out.bias"))
-    message = refusal(StableDiffusionXL(str(tiny_sdxl), vae=str(copy / "vae")).load, torch.float32)
+    message = refusal(StableDiffusionXL(str(thin_sdxl), vae=str(copy / "vae")).load, torch.float32)
     assert message.startswith(f"model.teacher.vae={copy / 'vae'}: the weights of the AutoencoderKL are not those of its")
 
 
@@ -124,22 +124,22 @@ def test_finite_tensors(dtype):
 # Checkpoints as they are published
 
 
-def test_published_and_flat_names_are_the_same_encoder(tiny_sdxl, copy):
-    expected = models(StableDiffusionXL(str(tiny_sdxl)))
+def test_published_and_flat_names_are_the_same_encoder(thin_sdxl, copy):
+    expected = models(StableDiffusionXL(str(thin_sdxl)))
     for name in ("text_encoder", "text_encoder_2"):
         rewrite(copy / name, lambda tensors: {published_name(key): tensor for key, tensor in tensors.items()})
     torch.testing.assert_close(models(StableDiffusionXL(str(copy))), expected, rtol=0, atol=0)
 
 
-def test_position_ids_may_be_left_over(tiny_sdxl, copy):
+def test_position_ids_may_be_left_over(thin_sdxl, copy):
     """Checkpoints of SD 1.x have them; today they are computed."""
     ids = {"text_model.embeddings.position_ids": torch.arange(77)[None]}
     rewrite(copy / "text_encoder", lambda tensors: {published_name(key): tensor for key, tensor in tensors.items()} | ids)
-    expected = models(StableDiffusionXL(str(tiny_sdxl)))
+    expected = models(StableDiffusionXL(str(thin_sdxl)))
     torch.testing.assert_close(models(StableDiffusionXL(str(copy))), expected, rtol=0, atol=0)
 
 
-def test_a_vae_may_have_the_old_names_of_attention(tiny_sdxl, copy):
+def test_a_vae_may_have_the_old_names_of_attention(thin_sdxl, copy):
     """That of SD 1.x on the hub has them; diffusers renames them."""
     old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
 
@@ -149,16 +149,16 @@ def test_a_vae_may_have_the_old_names_of_attention(tiny_sdxl, copy):
     rewrite(copy / "vae", lambda tensors: {old_name(name): tensor for name, tensor in tensors.items()})
     (file,) = (copy / "vae").glob("*.safetensors")
     assert sum(".query." in name or ".proj_attn." in name for name in load_file(file)) == 8
-    expected = models(StableDiffusionXL(str(tiny_sdxl)))
+    expected = models(StableDiffusionXL(str(thin_sdxl)))
     torch.testing.assert_close(models(StableDiffusionXL(str(copy))), expected, rtol=0, atol=0)
 
 
-def test_pickled_weights_are_loaded(tiny_sdxl, copy):
+def test_pickled_weights_are_loaded(thin_sdxl, copy):
     for name, file in (("text_encoder", "pytorch_model.bin"), ("vae", "diffusion_pytorch_model.bin")):
         (weights,) = (copy / name).glob("*.safetensors")
         torch.save(load_file(weights), copy / name / file)
         weights.unlink()
-    expected = models(StableDiffusionXL(str(tiny_sdxl)))
+    expected = models(StableDiffusionXL(str(thin_sdxl)))
     torch.testing.assert_close(models(StableDiffusionXL(str(copy))), expected, rtol=0, atol=0)
 
 
@@ -174,18 +174,18 @@ def test_a_variant_that_not_all_models_have(tiny_sd, tmp_path):
 
 
 @pytest.fixture
-def hub_name(tiny_sdxl):
+def hub_name(thin_sdxl):
     """The name of a hub's repository that was downloaded before; the hub itself is out of reach."""
     folder = Path(constants.HF_HUB_CACHE, "models--me--tiny-sdxl")
-    shutil.copytree(tiny_sdxl, folder / "snapshots" / ("0" * 40))
+    shutil.copytree(thin_sdxl, folder / "snapshots" / ("0" * 40))
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("0" * 40)
     yield "me/tiny-sdxl"
     shutil.rmtree(folder)
 
 
-def test_a_pipeline_of_the_hub_is_loaded_from_its_cache(hub_name, tiny_sdxl):
-    loaded, expected = models(StableDiffusionXL(hub_name)), models(StableDiffusionXL(str(tiny_sdxl)))
+def test_a_pipeline_of_the_hub_is_loaded_from_its_cache(hub_name, thin_sdxl):
+    loaded, expected = models(StableDiffusionXL(hub_name)), models(StableDiffusionXL(str(thin_sdxl)))
     torch.testing.assert_close(loaded, expected, rtol=0, atol=0)
-    pipeline, plain = load_pipeline(Checkpoint(hub_name, KEY)), load_pipeline(Checkpoint(str(tiny_sdxl), KEY))
+    pipeline, plain = load_pipeline(Checkpoint(hub_name, KEY)), load_pipeline(Checkpoint(str(thin_sdxl), KEY))
     torch.testing.assert_close(pipeline.unet.state_dict(), plain.unet.state_dict(), rtol=0, atol=0)

@@ -22,9 +22,9 @@ def published(names) -> bool:
 
 
 @pytest.fixture(params=["text_encoder", "text_encoder_2"])
-def encoder(request, tiny_sdxl):
+def encoder(request, thin_sdxl):
     kind = CLIPTextModelWithProjection if request.param == "text_encoder_2" else CLIPTextModel
-    return kind.from_pretrained(tiny_sdxl / request.param, dtype=torch.float16)
+    return kind.from_pretrained(thin_sdxl / request.param, dtype=torch.float16)
 
 
 def test_the_packaged_encoders_bear_published_names():
@@ -60,8 +60,8 @@ def test_names_are_restored_once(encoder, tmp_path):
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
-def test_other_models_are_written_as_they_are(tiny_sdxl, tmp_path):
-    unet = UNet2DConditionModel.from_pretrained(tiny_sdxl / "unet")
+def test_other_models_are_written_as_they_are(thin_sdxl, tmp_path):
+    unet = UNet2DConditionModel.from_pretrained(thin_sdxl / "unet")
     save_model(unet, tmp_path)
     (file,) = Path(tmp_path).glob("*.safetensors")
     assert load_file(file).keys() == unet.state_dict().keys()

@@ -1,4 +1,4 @@
-"""What the text encoders of a pipeline give, by plain transformers of any version: `embeddings.py FOLDER OUT`."""
+"""What the text encoders of a pipeline give, by plain transformers of any version: `embeddings.py OUT FOLDER ...`."""
 
 import sys
 from pathlib import Path
@@ -22,4 +22,6 @@ def embeddings(folder: Path) -> dict[str, torch.Tensor]:
 
 
 if __name__ == "__main__":
-    save_file(embeddings(Path(sys.argv[1])), sys.argv[2], {"transformers": transformers.__version__})
+    out, *folders = map(Path, sys.argv[1:])
+    for number, folder in enumerate(folders):
+        save_file(embeddings(folder), out / f"{number}.safetensors", {"transformers": transformers.__version__})

@@ -1,4 +1,4 @@
-"""What the configs decide, without a network and without weights: each plan and each denoiser is made once a session."""
+"""What the configs decide, without a network and without weights: each plan is made once a session."""
 
 import json
 from functools import cache
@@ -53,11 +53,6 @@ def plan(name: str) -> StudentPlan:
     return plan_of(json.dumps(keys, sort_keys=True))
 
 
-@cache
-def unet_of(config: str) -> UNet2DConditionModel:
-    return build_on_meta(UNet2DConditionModel, json.loads(config)).eval()
-
-
 def unet(config: dict) -> UNet2DConditionModel:
     """The denoiser of a diffusers config on the meta device."""
-    return unet_of(json.dumps(dict(config), sort_keys=True, default=list))
+    return build_on_meta(UNet2DConditionModel, config).eval()

@@ -5,8 +5,10 @@ import io
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -14,6 +16,7 @@ from unittest import mock
 import mmengine.config.config
 import pytest
 import torch
+from warm import WarmProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 # Beside iter_<N>.pth, the config and a folder of logs.
@@ -27,6 +30,7 @@ EMA = dict(
     default_hooks__ema__ema_type="ExponentialMovingAverage",
     default_hooks__ema__momentum=0.5,
 )
+SAMPLES = dict(default_hooks__samples__prompts="[a red circle]")  # which take half of a tiny run's time
 SIX_STEPS = dict(
     train_cfg__max_iters=6,
     train_cfg__val_interval=3,
@@ -65,14 +69,19 @@ def tool(name: str, *args) -> Ended:
     return Ended(code, out.getvalue(), err.getvalue())
 
 
-def start(name: str, *args, launcher: tuple[str, ...] = (), cwd: Path = ROOT, **env: str) -> subprocess.Popen:
-    """Start `tools/<name>.py` in a process group of its own, so that it can be killed or interrupted as a terminal does."""
-    command = [sys.executable, *launcher, str(ROOT / "tools" / f"{name}.py"), *map(str, args)]
-    path = os.pathsep.join(filter(None, [env.pop("PYTHONPATH", str(ROOT)), os.environ.get("PYTHONPATH")]))
+def start(name: str, *args, launcher: tuple[str, ...] = (), cwd: Path = ROOT, **env: str) -> subprocess.Popen | WarmProcess:
+    """Start `tools/<name>.py` in a process group of its own, so that it can be killed or interrupted as a terminal does.
+
+    With a launcher or an environment of its own it starts from nothing, otherwise with the libraries imported.
+    """
+    warm = not launcher and not env.keys() - {"PYTHONPATH"}
+    command, variables = program(name, args), environment(env)
+    if warm:
+        return WarmProcess(command, cwd, variables)
     return subprocess.Popen(
-        command,
+        [sys.executable, *launcher, *command],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path, **env},
+        env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,7 +89,29 @@ def start(name: str, *args, launcher: tuple[str, ...] = (), cwd: Path = ROOT, **
     )
 
 
-def finish(process: subprocess.Popen, timeout: float = 180) -> Ended:
+def two_ranks(program: list[str], **env: str) -> list[Ended]:
+    """Run a Python program on two ranks, which torchrun would start without the libraries imported."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+    ranks = [WarmProcess(program, ROOT, environment(env | meeting | dict(RANK=rank, LOCAL_RANK=rank))) for rank in "01"]
+    ended = [finish(rank) for rank in ranks]
+    assert not any(rank.code for rank in ended), "\n".join(map(str, ended))
+    return ended
+
+
+def program(name: str, args: Sequence) -> list[str]:
+    """The words of a command that runs `tools/<name>.py`."""
+    return [str(ROOT / "tools" / f"{name}.py"), *map(str, args)]
+
+
+def environment(changes: dict[str, str]) -> dict[str, str]:
+    """This process's environment with `changes`, in which Python finds the package."""
+    path = os.pathsep.join(filter(None, [changes.get("PYTHONPATH", str(ROOT)), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **changes, "PYTHONPATH": path}
+
+
+def finish(process: subprocess.Popen | WarmProcess, timeout: float = 180) -> Ended:
     """Wait for a process of `start`."""
     try:
         out, err = process.communicate(timeout=timeout)
@@ -120,7 +151,7 @@ def published(teacher: Path, data: Path, **changes) -> dict:
             train_dataloader__num_workers=0,
             train_cfg__max_iters=2,
             default_hooks__logger__interval=1,
-            default_hooks__samples__prompts="[a red circle,a blue square]",
+            default_hooks__samples__prompts=None,
         )
         | changes
     )
@@ -137,7 +168,7 @@ def shapes(teacher: Path, **changes) -> dict:
             train_cfg__max_iters=2,
             train_cfg__val_interval=100,
             default_hooks__logger__interval=1,
-            default_hooks__samples__prompts="[a red circle]",
+            default_hooks__samples__prompts=None,
         )
         | changes
     )

@@ -6,10 +6,10 @@ import runs
 from mmengine.fileio import LocalBackend
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny_sdxl, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_last_checkpoint_whole(thin_sdxl, tmp_path, monkeypatch):
     """The disk is full in the middle of the second checkpoint, where only one is kept."""
     config, work_dir = "small_sd_xl_shapes_task_only.py", tmp_path / "run"
-    options = runs.shapes(tiny_sdxl, train_cfg__max_iters=4, default_hooks__checkpoint__interval=2)
+    options = runs.shapes(thin_sdxl, train_cfg__max_iters=4, default_hooks__checkpoint__interval=2)
     write = LocalBackend.put
 
     def half(self, data, path):

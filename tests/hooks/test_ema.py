@@ -72,8 +72,8 @@ def test_the_average_of_bk_sdm_warms_up_as_its_authors():
     assert ours[-1] == pytest.approx(-900, abs=0.15)
 
 
-def test_an_average_copies_the_student_and_shares_its_teacher(tiny_sdxl):
-    options = dict(pair.split("=") for pair in runs.options(model__teacher__checkpoint=tiny_sdxl)[1:])
+def test_an_average_copies_the_student_and_shares_its_teacher(thin_sdxl):
+    options = dict(pair.split("=") for pair in runs.options(model__teacher__checkpoint=thin_sdxl)[1:])
     distiller = MODELS.build(load_config(runs.SHAPES, options).model)
 
     def parameters() -> int:

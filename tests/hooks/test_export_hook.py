@@ -42,13 +42,13 @@ def test_exported_weights_without_ema_are_those_of_the_last_step(published_run):
     assert all(torch.equal(tensor, saved[f"trained.unet.{name}"]) for name, tensor in exported.items())
 
 
-def test_results_say_what_was_run_and_how_it_went(shapes_run, tiny_sdxl):
+def test_results_say_what_was_run_and_how_it_went(shapes_run, thin_sdxl):
     found = results(shapes_run)
     assert found["config"] == "small_sd_xl_shapes"
     assert (found["steps"], found["seed"], found["batch_size"], found["ema"]) == (6, 0, 2, True)
-    unet, teacher = (UNet2DConditionModel.from_pretrained(folder / "unet") for folder in (shapes_run.work_dir, tiny_sdxl))
+    unet, teacher = (UNet2DConditionModel.from_pretrained(folder / "unet") for folder in (shapes_run.work_dir, thin_sdxl))
     assert found["student"]["parameters"] == unet.num_parameters()
-    assert found["teacher"] == dict(checkpoint=str(tiny_sdxl), parameters=teacher.num_parameters())
+    assert found["teacher"] == dict(checkpoint=str(thin_sdxl), parameters=teacher.num_parameters())
     assert "down_blocks.0.resnets.0 <- down_blocks.0.resnets.1" in found["student"]["feature_pairs"]
     assert set(found["losses"]) == {"loss", "loss_task", "loss_output", "loss_feature"}
     parts = (found["losses"][name] for name in ("loss_task", "loss_output", "loss_feature"))
@@ -96,8 +96,8 @@ def test_the_last_lines_say_where_everything_is(shapes_run):
     assert re.search(r"student after 6 steps: accuracy [\d.]+", end)
 
 
-def test_a_run_without_a_teacher_keeps_none(tiny_sdxl, tmp_path):
-    options = runs.shapes(tiny_sdxl, default_hooks__samples__interval=1)
+def test_a_run_without_a_teacher_keeps_none(thin_sdxl, tmp_path):
+    options = runs.shapes(thin_sdxl, **runs.SAMPLES, default_hooks__samples__interval=1)
     ended = runs.trained("small_sd_xl_shapes_task_only.py", tmp_path / "run", options)
     found = results(ended)
     assert set(found["losses"]) == {"loss", "loss_task"}
@@ -108,5 +108,6 @@ def test_a_run_without_a_teacher_keeps_none(tiny_sdxl, tmp_path):
 
 
 def test_the_time_of_a_picture_names_the_students_own_steps(shallow_sdxl, tmp_path):
-    ended = runs.trained("sdxl_shapes_lcm.py", tmp_path / "run", runs.shapes(shallow_sdxl, model__method__steps=3))
+    options = runs.shapes(shallow_sdxl, **runs.SAMPLES, model__method__steps=3)
+    ended = runs.trained("sdxl_shapes_lcm.py", tmp_path / "run", options)
     assert json.loads((ended.work_dir / "results.json").read_text())["sampling"]["steps"] == 3  # model.sampling says 1

@@ -33,8 +33,8 @@ def test_the_visualizer_gets_the_same_grid(shapes_run):
     assert same(Image.open(shown).convert("RGB"), Image.open(shapes_run.work_dir / "samples" / "step_6.png"))
 
 
-def test_no_prompts_no_samples(tiny_sdxl, tmp_path):
-    options = runs.shapes(tiny_sdxl, default_hooks__samples__prompts=None)
+def test_no_prompts_no_samples(thin_sdxl, tmp_path):
+    options = runs.shapes(thin_sdxl, default_hooks__samples__prompts=None)
     ended = runs.trained("small_sd_xl_shapes_task_only.py", tmp_path / "run", options)
     assert not (ended.work_dir / "samples").exists()
     assert "Pictures:" not in ended.out

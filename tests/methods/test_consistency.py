@@ -131,9 +131,9 @@ def batch():
 
 
 @pytest.mark.parametrize("target", ["average", "student"])
-def test_gradients_flow_through_the_student_alone(tiny_sdxl, batch, target):
+def test_gradients_flow_through_the_student_alone(thin_sdxl, batch, target):
     method = dict(type="LatentConsistency", guidance_scale=[1, 8], target=target)
-    distiller = Distiller(**options(tiny_sdxl, method=method))
+    distiller = Distiller(**options(thin_sdxl, method=method))
     average = copy.deepcopy(distiller.student)
     distiller.get_average = lambda: average
     step = distiller.method(distiller, *distiller.encode(batch))
@@ -144,8 +144,8 @@ def test_gradients_flow_through_the_student_alone(tiny_sdxl, batch, target):
     assert all(parameter.grad is None for model in (average, distiller.teacher) for parameter in model.parameters())
 
 
-def test_the_average_is_the_target(tiny_sdxl, batch):
-    distiller = Distiller(**options(tiny_sdxl))
+def test_the_average_is_the_target(thin_sdxl, batch):
+    distiller = Distiller(**options(thin_sdxl))
     average = copy.deepcopy(distiller.student)
     distiller.get_average = lambda: average
 
@@ -177,7 +177,7 @@ class Keep(Hook):
         self.average = distiller.average.conv_in.weight.detach().clone()
 
 
-def test_the_target_network_is_the_moving_average(tiny_sdxl, tmp_path):
+def test_the_target_network_is_the_moving_average(thin_sdxl, tmp_path):
     """a <- 0.7 a + 0.3 w after every step; the first one is a copy."""
     file = tmp_path / "consistency.py"
     file.write_text(
@@ -187,7 +187,7 @@ def test_the_target_network_is_the_moving_average(tiny_sdxl, tmp_path):
         'default_hooks = dict(ema=dict(type="TargetEMAHook", momentum=0.3))\n'
         'custom_hooks = [dict(type="Keep")]\n'
     )
-    runs.trained(file, tmp_path / "run", runs.shapes(tiny_sdxl, train_cfg__max_iters=4))
+    runs.trained(file, tmp_path / "run", runs.shapes(thin_sdxl, train_cfg__max_iters=4))
     students, average = Keep.last.students, Keep.last.students[0]
     assert len(students) == 4
     for weights in students[1:]:
@@ -201,9 +201,9 @@ def test_the_target_network_is_the_moving_average(tiny_sdxl, tmp_path):
 # Bad input
 
 
-def test_without_an_average_it_is_refused_before_anything_is_loaded(tiny_sdxl, tmp_path):
+def test_without_an_average_it_is_refused_before_anything_is_loaded(thin_sdxl, tmp_path):
     config = load_config("small_sd_xl_shapes", work_dir=str(tmp_path / "run"))
-    config.model = dict(type="Distiller", **options(tiny_sdxl))
+    config.model = dict(type="Distiller", **options(thin_sdxl))
     with pytest.raises(InputError, match=r"needs a moving average .* default_hooks.ema=dict\(type='TargetEMAHook'"):
         check(config)
     config.model.method.target = "student"
@@ -226,17 +226,17 @@ def test_without_an_average_it_is_refused_before_anything_is_loaded(tiny_sdxl, t
         (dict(steps=0), "model.method.steps=0: the sampler takes 1 to 50"),
     ],
 )
-def test_bad_numbers(method, message, tiny_sdxl):
+def test_bad_numbers(method, message, thin_sdxl):
     method = dict(type="LatentConsistency", guidance_scale=[1, 8], **method)
     with pytest.raises(InputError, match=message):
-        check_model(dict(type="Distiller", **options(tiny_sdxl, method=method)))
+        check_model(dict(type="Distiller", **options(thin_sdxl, method=method)))
 
 
-def test_an_adapter_learns_all_scales_without_being_told(tiny_sdxl):
+def test_an_adapter_learns_all_scales_without_being_told(thin_sdxl):
     method = dict(type="LatentConsistency", guidance_scale=[1, 8], target="student")
-    plan = check_model(dict(type="Distiller", **options(tiny_sdxl, method=method, student={})))
+    plan = check_model(dict(type="Distiller", **options(thin_sdxl, method=method, student={})))
     assert plan.student_sampling["guidance_scale"] == 1.0
-    assert check_model(dict(type="Distiller", **options(tiny_sdxl))).student_sampling["guidance_scale"] == 4.5
+    assert check_model(dict(type="Distiller", **options(thin_sdxl))).student_sampling["guidance_scale"] == 4.5
 
 
 def test_the_sampler_of_a_teacher_that_clips_pixels_does_not_clip_latents(tmp_path, tiny_sd_v):

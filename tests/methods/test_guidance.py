@@ -27,8 +27,8 @@ def build(*args, **options) -> Distiller:
 
 
 @pytest.fixture(scope="module")
-def distiller(tiny_sdxl):
-    return build(tiny_sdxl)
+def distiller(thin_sdxl):
+    return build(thin_sdxl)
 
 
 @pytest.fixture
@@ -91,8 +91,8 @@ def calls(denoiser, action) -> list[dict]:
 
 
 @pytest.mark.parametrize("family", ["StableDiffusion", "StableDiffusionXL"])
-def test_a_student_is_told_in_training_what_the_pipeline_tells_it(family, tiny_sd, tiny_sdxl):
-    distiller = build(tiny_sdxl if family == "StableDiffusionXL" else tiny_sd, family=family)
+def test_a_student_is_told_in_training_what_the_pipeline_tells_it(family, tiny_sd, thin_sdxl):
+    distiller = build(thin_sdxl if family == "StableDiffusionXL" else tiny_sd, family=family)
     distiller.sample_with(scheduler="DDIMScheduler", num_inference_steps=2, guidance_scale=6.3)
     seen = calls(distiller.student, lambda: distiller.sample(["a dog", "a red circle"], [0, 1]))
     assert len(seen) == 2, "one evaluation a step"
@@ -142,8 +142,8 @@ def test_a_student_with_an_embedding_starts_as_its_teacher(distiller, batch):
             torch.testing.assert_close(distiller.student.eval()(latents, times, **heard).sample, expected, rtol=0, atol=0)
 
 
-def test_the_embedding_is_trained(tiny_sdxl, batch):
-    distiller = build(tiny_sdxl)
+def test_the_embedding_is_trained(thin_sdxl, batch):
+    distiller = build(thin_sdxl)
     torch.manual_seed(0)
     distiller(**batch)["loss_task"].backward()
     assert distiller.student.time_embedding.cond_proj.weight.grad.abs().max() > 0
@@ -168,7 +168,7 @@ def test_the_target_is_what_the_teacher_says_under_guidance(distiller, batch):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_teacher_that_embeds_the_scale_is_asked_once(dtype, distiller, tiny_sdxl, batch, tmp_path):
+def test_a_teacher_that_embeds_the_scale_is_asked_once(dtype, distiller, thin_sdxl, batch, tmp_path):
     """As in the halvings that follow guidance distillation; its embedding takes the dtype it is stored in."""
     with torch.no_grad():
         distiller.student.time_embedding.cond_proj.weight.fill_(0.02)
@@ -176,7 +176,7 @@ def test_a_teacher_that_embeds_the_scale_is_asked_once(dtype, distiller, tiny_sd
     with torch.no_grad():
         distiller.student.time_embedding.cond_proj.weight.zero_()
     method = dict(type="ProgressiveDistillation", steps=4, guidance_scale=[1, 8])
-    after = build(tiny_sdxl, method, {}, teacher=dict(denoiser=str(tmp_path)), dtype=dtype)
+    after = build(thin_sdxl, method, {}, teacher=dict(denoiser=str(tmp_path)), dtype=dtype)
     assert after.student.config.time_cond_proj_dim == 16, "the student has its teacher's embedding"
     seen = calls(after.teacher, lambda: after(**batch))
     assert len(seen) == 2, "one evaluation for each DDIM step"
@@ -195,21 +195,21 @@ def test_a_teacher_that_embeds_the_scale_is_asked_once(dtype, distiller, tiny_sd
         ([8, 1], {}, r"guidance_scale=\[8, 1\]: give a number of 1 or more, or a range \[low, high\]"),
     ],
 )
-def test_scales_that_do_not_fit_the_student(method, scale, student, message, tiny_sdxl):
+def test_scales_that_do_not_fit_the_student(method, scale, student, message, thin_sdxl):
     options = dict(steps=4) if method == "ProgressiveDistillation" else {}
     with pytest.raises(InputError, match=message):
-        check_model(model(tiny_sdxl, dict(type=method, guidance_scale=scale, **options), student))
+        check_model(model(thin_sdxl, dict(type=method, guidance_scale=scale, **options), student))
 
 
 @pytest.mark.parametrize("width", [3, 15, "256"])
-def test_widths_that_diffusers_cannot_build(width, tiny_sdxl):
+def test_widths_that_diffusers_cannot_build(width, thin_sdxl):
     with pytest.raises(InputError, match=f"model.student.guidance_embedding={width!r}: give an even number of 4 or more"):
-        check_model(model(tiny_sdxl, student=dict(guidance_embedding=width)))
+        check_model(model(thin_sdxl, student=dict(guidance_embedding=width)))
 
 
-def test_an_embedding_of_another_width_than_the_teachers(distiller, tiny_sdxl, tmp_path):
+def test_an_embedding_of_another_width_than_the_teachers(distiller, thin_sdxl, tmp_path):
     distiller.student.save_pretrained(tmp_path)
     teacher = dict(denoiser=str(tmp_path))
     with pytest.raises(InputError, match="guidance_embedding=32: the teacher has one that is 16 wide; use that"):
-        check_model(model(tiny_sdxl, student=dict(guidance_embedding=32), teacher=teacher))
-    check_model(model(tiny_sdxl, student=dict(guidance_embedding=16), teacher=teacher))
+        check_model(model(thin_sdxl, student=dict(guidance_embedding=32), teacher=teacher))
+    check_model(model(thin_sdxl, student=dict(guidance_embedding=16), teacher=teacher))

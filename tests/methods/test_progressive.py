@@ -68,10 +68,10 @@ def test_empty_captions_are_encoded_once_a_step(monkeypatch):
     assert len(calls) == 1
 
 
-def model(tiny_sdxl, method, **student):
+def model(thin_sdxl, method, **student):
     return dict(
         type="Distiller",
-        teacher=dict(type="StableDiffusionXL", checkpoint=str(tiny_sdxl)),
+        teacher=dict(type="StableDiffusionXL", checkpoint=str(thin_sdxl)),
         student=student,
         method=dict(type="ProgressiveDistillation", **method),
         losses=dict(task=dict(type="TaskLoss")),
@@ -88,11 +88,11 @@ def model(tiny_sdxl, method, **student):
         (dict(steps=4, guidance_scale=[1, 4]), r"must be told the scale; set model.student.guidance_embedding=256"),
     ],
 )
-def test_bad_numbers_are_refused_before_anything_is_loaded(tiny_sdxl, method, message):
+def test_bad_numbers_are_refused_before_anything_is_loaded(thin_sdxl, method, message):
     with pytest.raises(InputError, match=message.replace("[", r"\[").replace("]", r"\]")):
-        check_model(model(tiny_sdxl, method))
+        check_model(model(thin_sdxl, method))
 
 
-def test_a_student_that_embeds_the_scale_needs_one(tiny_sdxl):
+def test_a_student_that_embeds_the_scale_needs_one(thin_sdxl):
     with pytest.raises(InputError, match=r"model.method.guidance_scale is missing"):
-        check_model(model(tiny_sdxl, dict(steps=4), guidance_embedding=16))
+        check_model(model(thin_sdxl, dict(steps=4), guidance_embedding=16))

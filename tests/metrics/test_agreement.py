@@ -29,7 +29,7 @@ def measured(metric: TeacherAgreement, model: Distiller) -> dict:
     return metric.evaluate(3)
 
 
-@pytest.mark.parametrize(("family", "fixture"), [("StableDiffusion", "tiny_sd"), ("StableDiffusionXL", "tiny_sdxl")])
+@pytest.mark.parametrize(("family", "fixture"), [("StableDiffusion", "tiny_sd"), ("StableDiffusionXL", "thin_sdxl")])
 def test_a_student_that_is_the_teacher_agrees_with_it(family, fixture, request, tiny_dino):
     model = distiller(family, request.getfixturevalue(fixture))
     metric = TeacherAgreement([0, 999], checkpoint=str(tiny_dino))
@@ -186,9 +186,9 @@ def test_without_the_hook_the_error_names_it():
         TeacherAgreement().process(None, [dict(caption="a", seed=0)])
 
 
-def test_a_run_logs_the_curve(tiny_sdxl, tmp_path):
+def test_a_run_logs_the_curve(thin_sdxl, tmp_path):
     """By the tools: the hook hands the model over in training and in a test, which find the same."""
-    options = runs.shapes(tiny_sdxl, val_evaluator__type="TeacherAgreement", val_evaluator__timesteps="[200,600]")
+    options = runs.shapes(thin_sdxl, val_evaluator__type="TeacherAgreement", val_evaluator__timesteps="[200,600]")
     runs.trained(runs.SHAPES, tmp_path / "run", options)
 
     records = json.loads((tmp_path / "run" / "results.json").read_text())["validation"]
@@ -198,10 +198,10 @@ def test_a_run_logs_the_curve(tiny_sdxl, tmp_path):
     assert records[1]["protocol"]["metrics"]["TeacherAgreement"]["timesteps"] == [200, 600]
 
 
-def test_a_run_without_a_teacher_is_refused_before_it_starts(tiny_sdxl, tmp_path):
+def test_a_run_without_a_teacher_is_refused_before_it_starts(thin_sdxl, tmp_path):
     changes = dict(model__losses__output=None, model__losses__feature=None, val_evaluator__type="TeacherAgreement")
     ended = runs.tool(
-        "train", runs.SHAPES, "--work-dir", tmp_path / "run", *runs.options(**runs.shapes(tiny_sdxl, **changes))
+        "train", runs.SHAPES, "--work-dir", tmp_path / "run", *runs.options(**runs.shapes(thin_sdxl, **changes))
     )
     assert ended.code == 2
     assert "val_evaluator: TeacherAgreement compares with the teacher" in ended.err

@@ -84,10 +84,10 @@ def test_what_is_missing_is_said_before_the_teacher_is_loaded(measured, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_training_does_not_start_without_the_weights_of_its_validation(tiny_sdxl, tmp_path):
+def test_a_training_does_not_start_without_the_weights_of_its_validation(thin_sdxl, tmp_path):
     for type_, option in (("CLIPScore", "checkpoint"), ("InceptionScore", "weights")):
         changes = {"val_evaluator__type": type_, f"val_evaluator__{option}": "/nowhere"}
-        options = runs.options(**runs.shapes(tiny_sdxl, **changes))
+        options = runs.options(**runs.shapes(thin_sdxl, **changes))
         ended = runs.tool("train", runs.SHAPES, "--work-dir", tmp_path / "run", *options)
         assert ended.code == 2
         assert f"error: {type_}.{option}=/nowhere: no such" in ended.err

@@ -30,7 +30,7 @@ def warnings_of(caplog) -> list[str]:
 
 @pytest.mark.parametrize(("dtype", "count"), [("float16", 1), ("bfloat16", 0), ("float32", 0)])
 @pytest.mark.parametrize("tool", ["train", "test", "sample", "steps"])
-def test_a_config_in_fp16_is_warned_of_on_a_cpu(tool, dtype, count, tiny_sdxl, shapes_run, tmp_path, caplog):
+def test_a_config_in_fp16_is_warned_of_on_a_cpu(tool, dtype, count, thin_sdxl, shapes_run, tmp_path, caplog):
     folder = ["--work-dir", tmp_path / "run"]
     student = ["--checkpoint", shapes_run.work_dir / "unet"]
     args = dict(
@@ -39,7 +39,7 @@ def test_a_config_in_fp16_is_warned_of_on_a_cpu(tool, dtype, count, tiny_sdxl, s
         sample=["sample", runs.SHAPES, *student, "--prompt", "a", "--out", tmp_path / "out"],
         steps=["benchmark", "steps", runs.SHAPES, *student, "--steps", 1],
     )
-    changes = runs.shapes(tiny_sdxl, model__dtype=dtype)
+    changes = runs.shapes(thin_sdxl, model__dtype=dtype)
     ended = runs.tool(*args[tool], *runs.options(**changes))
     assert "weights are loaded" in ended.err
     assert len(warnings_of(caplog)) == count
@@ -47,8 +47,8 @@ def test_a_config_in_fp16_is_warned_of_on_a_cpu(tool, dtype, count, tiny_sdxl, s
 
 
 @pytest.mark.parametrize(("dtype", "count"), [("float16", 1), ("bfloat16", 0)])
-def test_so_is_a_pipeline(dtype, count, tiny_sdxl, tmp_path, caplog):
-    ended = runs.tool("sample", tiny_sdxl, "--prompt", "a", "--out", tmp_path / "out", "--dtype", dtype)
+def test_so_is_a_pipeline(dtype, count, thin_sdxl, tmp_path, caplog):
+    ended = runs.tool("sample", thin_sdxl, "--prompt", "a", "--out", tmp_path / "out", "--dtype", dtype)
     assert "weights are loaded" in ended.err
     errors.warn_once.cache_clear()
     choose_protocol(device="cpu", dtype=dtype)
@@ -57,7 +57,7 @@ def test_so_is_a_pipeline(dtype, count, tiny_sdxl, tmp_path, caplog):
     ]
 
 
-def test_so_is_a_training_that_is_measured(tiny_sdxl, caplog):
+def test_so_is_a_training_that_is_measured(thin_sdxl, caplog):
     """Before random weights are made."""
     config = load_config(runs.SHAPES, {"model.dtype": "float16", "model.teacher.checkpoint": "/nowhere"})
     with pytest.raises(InputError, match="/nowhere"):
@@ -65,7 +65,7 @@ def test_so_is_a_training_that_is_measured(tiny_sdxl, caplog):
     assert len(warnings_of(caplog)) == 1
 
 
-def test_a_summary_computes_nothing(tiny_sdxl, caplog):
-    ended = runs.tool("summary", runs.SHAPES, *runs.options(model__dtype="float16", model__teacher__checkpoint=tiny_sdxl))
+def test_a_summary_computes_nothing(thin_sdxl, caplog):
+    ended = runs.tool("summary", runs.SHAPES, *runs.options(model__dtype="float16", model__teacher__checkpoint=thin_sdxl))
     assert ended.code == 0
     assert not warnings_of(caplog)

@@ -170,10 +170,7 @@ def test_two_ranks_train_adapters_of_which_some_have_no_gradient(config, shallow
         val_evaluator=None,
     )
     options = [option for option in options if not option.startswith("train_cfg.val")]
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    process = runs.start("train", config, "--launcher", "pytorch", "--work-dir", tmp_path, *options, launcher=launcher)
-    ended = runs.finish(process, timeout=400)
-    assert ended.code == 0, ended
+    runs.two_ranks(runs.program("train", (config, "--launcher", "pytorch", "--work-dir", tmp_path, *options)))
     names = weights(tmp_path / "step1")
     assert {name.split(".")[0] for name in names} == {"unet", "text_encoder", "text_encoder_2"}
     moved = [name for name in names if ".lora_B." in name and names[name].abs().sum() > 0]
@@ -205,7 +202,7 @@ def test_what_needs_a_student_refuses_a_fine_tuning(config, tmp_path):
 # Files
 
 
-@pytest.mark.parametrize("name", ["tiny_sd", "tiny_sdxl"])
+@pytest.mark.parametrize("name", ["tiny_sd", "thin_sdxl"])
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_diffusers_loads_an_adapter_and_unloads_it(name, kind, request, tmp_path):
     folder = request.getfixturevalue(name)
@@ -231,10 +228,10 @@ def test_diffusers_loads_an_adapter_and_unloads_it(name, kind, request, tmp_path
     assert np.array_equal(pictures(pipe), before)
 
 
-def test_adapters_of_text_encoders_bear_published_names_and_load_with_or_without_the_prefix(tiny_sdxl, tmp_path):
+def test_adapters_of_text_encoders_bear_published_names_and_load_with_or_without_the_prefix(thin_sdxl, tmp_path):
     """Older transformers would not find the others, and leave the text encoder without its adapter."""
     options = dict(
-        base=dict(type="StableDiffusionXL", checkpoint=str(tiny_sdxl)),
+        base=dict(type="StableDiffusionXL", checkpoint=str(thin_sdxl)),
         losses=dict(task=dict(type="TaskLoss")),
         adapter=KINDS["lora"],
         text_encoder_adapter=dict(KINDS["lora"], target_modules=["q_proj", "out_proj"]),

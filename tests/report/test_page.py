@@ -144,17 +144,17 @@ def test_many_large_grids_are_thinned_and_made_small(tmp_path, monkeypatch):
     assert embed([Grid(2, "step 2", tmp_path / "step_2.png")]) == []
 
 
-def test_a_report_that_fails_does_not_end_a_training(tiny_sdxl, tmp_path):
+def test_a_report_that_fails_does_not_end_a_training(thin_sdxl, tmp_path):
     (tmp_path / "run" / "report.html").mkdir(parents=True)  # so that no file can be put in its place
-    ended = runs.trained("small_sd_xl_shapes_task_only.py", tmp_path / "run", runs.shapes(tiny_sdxl))
+    ended = runs.trained("small_sd_xl_shapes_task_only.py", tmp_path / "run", runs.shapes(thin_sdxl))
     assert (ended.work_dir / "results.json").exists()
     assert re.search(r"WARNING - no report: IsADirectoryError", ended.out + ended.err)
 
 
-def test_the_page_is_written_while_a_run_without_validation_trains(tiny_sdxl, tmp_path):
+def test_the_page_is_written_while_a_run_without_validation_trains(thin_sdxl, tmp_path):
     """With a validation it is written at each; here at every second step, until the run is stopped after the third."""
     changes = dict(train_cfg__max_iters=6, default_hooks__report__interval=2)
-    options = runs.shapes(str(tiny_sdxl), **changes) | {"custom_hooks": [dict(type="StopAfter", step=3)]}
+    options = runs.shapes(str(thin_sdxl), **changes) | {"custom_hooks": [dict(type="StopAfter", step=3)]}
     options["default_hooks__samples__prompts"] = ["a red circle"]
     options = {name.replace("__", "."): value for name, value in options.items()}
     with pytest.raises(RuntimeError, match="stopped"):

@@ -9,14 +9,14 @@ from PIL import Image
 
 
 @pytest.fixture
-def train_with(tiny_sdxl, tmp_path):
+def train_with(thin_sdxl, tmp_path):
     def train(backend: str) -> runs.Ended:
         config = tmp_path / "own.py"
         config.write_text(
             f'_base_ = ["{runs.ROOT / "configs/shapes/small_sd_xl_shapes_task_only.py"}"]\n'
             f'visualizer = dict(vis_backends=[dict(type="LocalVisBackend"), dict(type="{backend}")])\n'
         )
-        return runs.trained(config, tmp_path / "run", runs.shapes(tiny_sdxl))
+        return runs.trained(config, tmp_path / "run", runs.shapes(thin_sdxl, **runs.SAMPLES))
 
     return train
 

@@ -1,4 +1,4 @@
-"""Two ranks on the CPU, by real processes."""
+"""Two ranks on the CPU, started by torchrun as users do."""
 
 import json
 
@@ -9,14 +9,16 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
-def run(tiny_sdxl, tmp_path_factory):
+def run(thin_sdxl, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "two_ranks.py").write_text(
         f'_base_ = ["{runs.ROOT}/configs/shapes/small_sd_xl_shapes.py"]\n'
         'custom_imports = dict(imports=["diffdistill.engine", "probe"])\n'
         'custom_hooks = [dict(type="Probe")]\n'
     )
-    options = runs.shapes(tiny_sdxl, **runs.EMA, train_cfg__val_interval=1, default_hooks__samples__interval=1)
+    options = runs.shapes(
+        thin_sdxl, **runs.EMA, train_cfg__val_interval=1, default_hooks__samples__interval=1, **runs.SAMPLES
+    )
     ended = runs.finish(
         runs.start(
             "train",

@@ -86,7 +86,7 @@ def halvings(file, teacher, kind, hooks="[]"):
     return write(file, teacher, PD, student, kind, stages, iters=4, accumulate=2, feature="dict(type='FeatureKD')")
 
 
-@pytest.mark.parametrize(("name", "kind"), [("tiny_sdxl", "sdxl"), ("tiny_sd_v", "sd")])
+@pytest.mark.parametrize(("name", "kind"), [("thin_sdxl", "sdxl"), ("tiny_sd_v", "sd")])
 def test_halvings_resume_exactly_in_the_middle_of_a_stage(name, kind, request, tmp_path):
     teacher = request.getfixturevalue(name)
     straight = launch(halvings(tmp_path / "pd.py", teacher, kind), tmp_path / "straight")
@@ -110,21 +110,11 @@ def test_halvings_resume_exactly_in_the_middle_of_a_stage(name, kind, request, t
 
 
 @pytest.mark.processes
-def test_two_ranks_halve_together(tiny_sdxl, tmp_path):
-    file = halvings(tmp_path / "pd.py", tiny_sdxl, "sdxl", "[dict(type='Probe')]")
+def test_two_ranks_halve_together(thin_sdxl, tmp_path):
+    file = halvings(tmp_path / "pd.py", thin_sdxl, "sdxl", "[dict(type='Probe')]")
     file.write_text(file.read_text() + 'custom_imports = dict(imports=["diffdistill.engine", "probe"])\n')
-    ended = runs.finish(
-        runs.start(
-            "train",
-            file,
-            *("--launcher", "pytorch", "--work-dir", tmp_path / "run"),
-            *runs.options(train_cfg__max_iters=2),
-            launcher=("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
-            PYTHONPATH=f"{runs.ROOT}:{runs.ROOT}/tests/helpers",
-        ),
-        timeout=600,
-    )
-    assert ended.code == 0, ended
+    args = (file, "--launcher", "pytorch", "--work-dir", tmp_path / "run", *runs.options(train_cfg__max_iters=2))
+    runs.two_ranks(runs.program("train", args), PYTHONPATH=f"{runs.ROOT}:{runs.ROOT}/tests/helpers")
     ranks = [json.loads((tmp_path / "run" / "stage_2_two" / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert not set(ranks[0]["losses"]) & set(ranks[1]["losses"])
     assert ranks[0]["weights"] == ranks[1]["weights"]
@@ -150,8 +140,8 @@ def test_latent_consistency_resumes_exactly_with_its_average(shallow_sdxl, tmp_p
 
 CUT = {}  # the base's own cut
 TRAININGS = {
-    "progressive_eps": ("tiny_sdxl", "sdxl", PD, CUT, ""),
-    "progressive_v": ("tiny_sdxl", "sdxl", PD, dict(prediction_type="v_prediction"), ""),
+    "progressive_eps": ("thin_sdxl", "sdxl", PD, CUT, ""),
+    "progressive_v": ("thin_sdxl", "sdxl", PD, dict(prediction_type="v_prediction"), ""),
     "progressive_sd_v": ("tiny_sd_v", "sd", PD, CUT, ""),
     "progressive_told": ("tiny_sd", "sd", dict(PD, guidance_scale=[1, 8]), EMBEDDED, ""),
     "guidance": ("shallow_sdxl", "sdxl", dict(type="GuidanceDistillation", guidance_scale=[1, 8]), EMBEDDED, ""),
@@ -364,12 +354,12 @@ def test_updates_of_progressive_distillation_are_the_papers(name, updates):
         assert "ema" not in stage.default_hooks
 
 
-def test_a_teacher_that_knows_a_range_of_scales_is_sampled_with_guidance(tiny_sdxl):
+def test_a_teacher_that_knows_a_range_of_scales_is_sampled_with_guidance(thin_sdxl):
     """It is the student of a stage of latent consistency, which was told its scales."""
     consistency = dict(type="LatentConsistency", guidance_scale=[1, 19])
     first = dict(name="a", model=dict(student=dict(guidance_embedding=16, keep={}), method=consistency))
     second = dict(name="b", model=dict(teacher=dict(denoiser="previous"), method=dict(PD, guidance_scale=[1, 19])))
-    config = load_config("small_sd_xl_shapes", {"model.teacher.checkpoint": str(tiny_sdxl)})
+    config = load_config("small_sd_xl_shapes", {"model.teacher.checkpoint": str(thin_sdxl)})
     config.model = dict(config.model, losses=dict(task=dict(type="TaskLoss")), student=dict(), feature_pairs=None)
     config.stages = [first, second]
     stages = stage_configs(config)

