@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -59,6 +59,15 @@ class PlannedRunner(Runner):
         config = LaidOutOnce(copy.deepcopy(config._cfg_dict), config.text, config.filename, config.env_variables)
         arguments = {name: config[name] for name in inspect.signature(cls).parameters if name in config}
         return cls(**arguments | dict(model=build), cfg=config)
+
+    def train(self) -> nn.Module:
+        """Train, then end the loader's workers: the collector of garbage would wait five seconds for each of them."""
+        try:
+            return super().train()
+        finally:
+            if isinstance(self._train_loop, BaseLoop):
+                self._train_loop.dataloader_iterator = None
+                self._train_loop.dataloader._iterator = None  # where workers are persistent
 
     def build_model(self, model: Callable[[], nn.Module]) -> nn.Module:
         """The model that the function `model` returns, which stands in the place of the config's `model`."""

@@ -1,6 +1,7 @@
 """Whole trainings: the published configs on a folder of pictures, exact resume, and runs that are stopped."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -123,6 +124,7 @@ def test_resume_is_exact_with_workers_and_accumulated_gradients(thin_sdxl, capti
     del options["val_dataloader__dataset__length"], options["train_cfg__val_interval"]
     del options["default_hooks__samples__prompts"], options["default_hooks__samples__interval"]
     straight = runs.trained(runs.SHAPES, tmp_path / "straight", options).work_dir
+    assert not multiprocessing.active_children()
     resumed = interrupted_after(straight, 3, tmp_path / "resumed")
     runs.trained(runs.SHAPES, resumed, options, "--resume")
     first, last, again = runs.checkpoint(straight, 3), runs.checkpoint(straight, 6), runs.checkpoint(resumed, 6)
