@@ -136,7 +136,9 @@ def shapes_run(tmp_path_factory, thin_sdxl) -> runs.Ended:
 def published_run(tmp_path_factory, tiny_sdxl, tiny_sd, captioned_folder) -> runs.Ended:
     """The published SSD-1B config on a folder of pictures, with a VAE of its own: two steps, then a resume to three."""
     work_dir = tmp_path_factory.mktemp("runs") / "published"
-    options = runs.published(tiny_sdxl, captioned_folder, model__teacher__vae=tiny_sd / "vae")
-    options["default_hooks__samples__prompts"] = "[a red circle,a blue square]"
+    prompts = "[a red circle,a blue square]"
+    options = runs.published(
+        tiny_sdxl, captioned_folder, model__teacher__vae=tiny_sd / "vae", default_hooks__samples__prompts=prompts
+    )
     runs.trained(runs.PUBLISHED, work_dir, options)
     return runs.trained(runs.PUBLISHED, work_dir, options | {"train_cfg__max_iters": 3}, "--resume")

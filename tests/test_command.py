@@ -33,7 +33,7 @@ def test_a_tool_that_nobody_reads_ends_quietly(tool, args):
 
 @pytest.mark.processes
 def test_a_training_that_nobody_reads_goes_on_without_a_word(thin_sdxl, tmp_path):
-    options = runs.options(**runs.shapes(thin_sdxl, default_hooks__samples__prompts=None))
+    options = runs.options(**runs.shapes(thin_sdxl))
     ended = ended_unread("train", runs.SHAPES, "--work-dir", tmp_path, *options)
     assert ended.code == 0
     assert "Traceback" not in ended.err

@@ -89,12 +89,12 @@ def start(name: str, *args, launcher: tuple[str, ...] = (), cwd: Path = ROOT, **
     )
 
 
-def two_ranks(program: list[str], **env: str) -> list[Ended]:
+def two_ranks(command: list[str], **env: str) -> list[Ended]:
     """Run a Python program on two ranks, which torchrun would start without the libraries imported."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
-    ranks = [WarmProcess(program, ROOT, environment(env | meeting | dict(RANK=rank, LOCAL_RANK=rank))) for rank in "01"]
+    ranks = [WarmProcess(command, ROOT, environment(env | meeting | dict(RANK=rank, LOCAL_RANK=rank))) for rank in "01"]
     ended = [finish(rank) for rank in ranks]
     assert not any(rank.code for rank in ended), "\n".join(map(str, ended))
     return ended

@@ -45,7 +45,7 @@ class WarmProcess:
     """The processor time of all programs that have been waited for, which are no children of this process."""
 
     def __init__(self, argv: list[str], cwd: Path, env: dict[str, str]):
-        self.args, self.returncode = argv, None
+        self.args, self.returncode, self._texts = argv, None, []
         (out, out_end), (err, err_end) = os.pipe(), os.pipe()
         self._server = socket.socket(socket.AF_UNIX)
         self._server.connect(start_server().socket)
@@ -76,14 +76,13 @@ class WarmProcess:
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """What the program prints until its end; raises `subprocess.TimeoutExpired`."""
-        with ThreadPoolExecutor() as readers:
-            texts = [readers.submit(pipe.read) for pipe in (self.stdout, self.stderr)]
-            try:
-                self.wait(timeout)
-            except subprocess.TimeoutExpired:
-                self.kill()  # or the readers would not end
-                raise
-            return tuple(text.result() for text in texts)
+        if not self._texts:
+            readers = ThreadPoolExecutor()
+            self._texts = [readers.submit(pipe.read) for pipe in (self.stdout, self.stderr)]
+            readers.shutdown(wait=False)
+        self.wait(timeout)
+        with self.stdout, self.stderr, self._server:
+            return tuple(text.result() for text in self._texts)
 
     def kill(self) -> None:
         """Kill the program and what it has started."""
