@@ -16,7 +16,7 @@ from diffdistill.families.architectures import load_architecture
 from diffdistill.files import save_whole
 from diffdistill.registry import DATASETS, MODELS
 from diffdistill.students.cut import make_student, plan_student
-from diffdistill.students.denoisers import unet_inputs
+from diffdistill.students.denoisers.unet import unet_inputs
 from diffdistill.students.features import derive_pairs
 
 STUDENTS = plans.students()
