@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffdistill.errors import InputError
-from diffdistill.noise import NoiseSchedule
+from diffdistill.noise import VariancePreserving
 
 SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
 
@@ -19,7 +19,7 @@ def batch():
 
 
 def schedule(prediction_type="epsilon"):
-    return NoiseSchedule.from_scheduler(diffusers.DDPMScheduler(**SD, prediction_type=prediction_type))
+    return VariancePreserving.from_scheduler(diffusers.DDPMScheduler(**SD, prediction_type=prediction_type))
 
 
 def test_coefficients_are_those_of_stable_diffusion():
@@ -32,7 +32,7 @@ def test_coefficients_are_those_of_stable_diffusion():
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_noisy_latents_and_targets_are_those_of_diffusers(batch, prediction_type):
     scheduler = diffusers.DDPMScheduler(**SD, prediction_type=prediction_type)
-    ours = NoiseSchedule.from_scheduler(scheduler)
+    ours = VariancePreserving.from_scheduler(scheduler)
     target = batch[1] if prediction_type == "epsilon" else scheduler.get_velocity(*batch)
     torch.testing.assert_close(ours.add_noise(*batch), scheduler.add_noise(*batch))
     torch.testing.assert_close(ours.target(*batch), target)
@@ -59,7 +59,10 @@ def test_half_precision_latents_are_mixed_in_fp32(batch, dtype):
 
 
 def test_an_unknown_prediction_type_is_refused():
-    with pytest.raises(InputError, match="prediction_type 'sample' is not supported; expected one of epsilon, v_prediction"):
+    with pytest.raises(
+        InputError,
+        match="prediction_type 'sample' is not supported by a variance-preserving noise",
+    ):
         schedule("sample")
 
 

@@ -59,7 +59,7 @@ def test_summary_of_a_config_by_its_name(alone):
     """Whose teacher is not on the disk; the JSON is all that is printed."""
     figures = json.loads(alone("summary", "bk_sdm_tiny_distill_from_sd_14_laion_212k", "--json", config=False, err=""))
     assert figures["student"]["parameters"] == published.PARAMETERS["bk_sdm_tiny"] < figures["teacher"]["parameters"]
-    assert {"down", "mid", "up", "gmacs", "gmacs_without_attention"} <= figures["student"].keys()
+    assert {"parts", "gmacs", "gmacs_without_attention"} <= figures["student"].keys()
     assert ["down_blocks.2.attentions.0.proj_out", "down_blocks.2.attentions.1.proj_out"] in figures["pairs"]
 
 

@@ -17,8 +17,8 @@ from diffdistill.config.read import load_config, short_name
 from diffdistill.config.stages import last_stage, plan_stages, stage_configs
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
-from diffdistill.families.base import freeze
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
+from diffdistill.families.loading import freeze
 from diffdistill.models.plan import Plan
 from diffdistill.students.denoisers import RULES, rules_of
 

@@ -89,16 +89,17 @@ class TrainingStep:
     def bare(self) -> None:
         """Take the step that plain torch and diffusers would take on the same inputs: task and output loss, no features."""
         distiller, schedule = self.distiller, self.distiller.noise_schedule
+        predict = distiller.family.predict
         noise = torch.randn_like(self.latents)
-        timesteps = torch.randint(len(schedule), self.latents.shape[:1], device=self.latents.device)
+        cells = torch.randint(len(schedule), self.latents.shape[:1], device=self.latents.device)
+        timesteps = schedule.spread(cells, self.latents)
         noisy = schedule.add_noise(self.latents, noise, timesteps)
         if distiller.teacher is not None:
             with torch.no_grad(), distiller.denoiser(teacher=True) as teacher:
-                inputs = noisy.to(distiller.dtype), timesteps
-                target = teacher(*inputs, **self.condition, return_dict=False)[0].float()
+                target = predict(teacher, noisy.to(distiller.dtype), timesteps, self.condition).float()
         with distiller.autocast():
-            prediction = distiller.student(noisy, timesteps, **self.condition, return_dict=False)[0].float()
-        loss = F.mse_loss(prediction, noise)
+            prediction = predict(distiller.student, noisy, timesteps, self.condition).float()
+        loss = F.mse_loss(prediction, schedule.target(self.latents, noise, timesteps))
         if distiller.teacher is not None:
             loss = loss + F.mse_loss(prediction, target)
         loss.backward()
@@ -131,7 +132,7 @@ class TrainingStep:
             name = "teacher" if model is self.distiller.teacher else "student"
             if name == "student" and not torch.is_grad_enabled():
                 name = "student_no_grad"
-            counts[name] += len(args[0] if args else kwargs["sample"])
+            counts[name] += len(args[0] if args else next(iter(kwargs.values())))
 
         distiller = self.distiller
         models = [distiller.student, *self.teachers]

@@ -11,6 +11,7 @@ from diffdistill import registry
 from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.datasets.class_pictures import missing_class_pictures
 from diffdistill.errors import InputError
+from diffdistill.families.reading import check_resolution
 from diffdistill.families.terminal_snr import check_terminal_snr, rescales
 from diffdistill.files import check_folder
 from diffdistill.models.base import DiffusionModel
@@ -38,7 +39,9 @@ def check(config: Config, checkpoint: str | None = None) -> Plan | None:
         check_checkpoint(checkpoint, plan)
     dataset = registry.build_part(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")
     if not missing_class_pictures(dataset):
-        dataset[0]
+        item = dataset[0]
+        if plan and "pixel_values" in item:
+            check_resolution(plan.family, *item["pixel_values"].shape[-2:], "train_dataloader.dataset")
     if config.get("val_evaluator") is not None:
         check_evaluation(config, "val", plan)
     for kind in ("default_hooks", "custom_hooks"):
@@ -73,6 +76,7 @@ def check_model(model: Mapping) -> Plan | None:
     sampling = dict(model.get("sampling") or {})
     if scheduler := sampling.pop("scheduler", None):
         name = scheduler if isinstance(scheduler, str) else scheduler.get("type")
+        plan.noise_schedule.scheduler_changes(scheduler_class(name), "model.sampling.scheduler")
         able = rescales(scheduler_class(name))
         if plan.family.zero_terminal_snr and not able:
             raise InputError(
@@ -82,6 +86,9 @@ def check_model(model: Mapping) -> Plan | None:
     check_terminal_snr(plan.noise_schedule, plan.family.zero_terminal_snr, "model.student")
     call = inspect.signature(plan.family.pipeline_class.__call__).parameters
     check_keys(sampling, ["scheduler", *list(call)[1:]], "model.sampling")
+    if sampling.get("height") or sampling.get("width"):
+        height, width = (sampling.get(side) or plan.family.native_size for side in ("height", "width"))
+        check_resolution(plan.family, height, width, "model.sampling")
     return plan
 
 

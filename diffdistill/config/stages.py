@@ -18,6 +18,7 @@ from diffdistill.families.architectures import planning
 from diffdistill.models.distiller import Distiller, StudentPlan
 from diffdistill.registry import MODELS
 from diffdistill.students.cut import first_difference, state_on_meta
+from diffdistill.students.denoisers.rules import rules_of
 
 PREVIOUS = "previous"
 
@@ -116,10 +117,10 @@ def plan_stages(configs: list[Config]) -> list[StudentPlan]:
 
 def check_same_student(before: StudentPlan, after: StudentPlan) -> None:
     """Raise InputError unless both have the same tensors; a stage may only add an embedding of the guidance scale."""
-    expected = dict(before.config)
+    expected, denoiser = dict(before.config), before.family.denoiser_class
     if after.guidance_embedding:
-        expected["time_cond_proj_dim"] = after.config["time_cond_proj_dim"]
-    denoiser = before.family.denoiser_class
+        key = rules_of(denoiser).guidance_key
+        expected[key] = after.config[key]
     found, expected = (state_on_meta(denoiser, config) for config in (after.config, expected))
     if difference := first_difference(found, expected):
         raise InputError(

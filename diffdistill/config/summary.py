@@ -11,6 +11,7 @@ from diffdistill.config.stages import plan_stages, stage_configs, title_of
 from diffdistill.families.architectures import planning
 from diffdistill.models.plan import DTYPES, Plan
 from diffdistill.students.cut import build_on_meta
+from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.size import count, kept_layers, measure
 
 # Bytes of optimizer state per parameter of 4 bytes, by the class's name in lower case. Adafactor is counted from shapes.
@@ -93,7 +94,7 @@ def summarize_plan(config: Config, plan: Plan) -> dict:
     return dict(
         family=type(family).__name__,
         origin="base" if model.get("base") else "teacher",
-        latent_size=family.denoiser_config["sample_size"],
+        latent_size=rules_of(family.denoiser_class).latent_size(family.denoiser_config),
         teacher=dict(checkpoint=origin.get("denoiser") or family.checkpoint.name, **teacher_figures),
         student=dict(checkpoint=(model.get("student") or {}).get("checkpoint"), **student_figures),
         kept=kept_layers(teacher, plan.layers),

@@ -19,7 +19,6 @@ MEMORY = {
     "frozen": "what else is frozen",
     "features": "features of the pairs",
 }
-SIZES = {"parameters": "parameters", "down": "  down", "mid": "  mid", "up": "  up"}
 COSTS = {"gmacs": "GMACs", "gmacs_without_attention": "  without attention"}
 LAYERS = {"resnets": "ResNets", "attentions": "attentions", "transformer_blocks": "transformer layers"}
 
@@ -49,14 +48,15 @@ def size_table(figures: Mapping) -> Table:
         share = f"{100 * part / whole:.0f} %" if whole else "–"
         table.add_row(label, Text(f"{whole:,.0f}", TEACHER), Text(f"{part:,.0f}", STUDENT), share, bar(part, whole, STUDENT))
 
-    for key, label in SIZES.items():
-        row(label, teacher[key], student[key])
+    row("parameters", teacher["parameters"], student["parameters"])
+    for label, whole in teacher["parts"].items():
+        row(f"  {label.replace('_', ' ')}", whole, student["parts"][label])
     table.add_section()
     for key, label in COSTS.items():
         row(label, teacher[key], student[key])
     table.add_section()
     for kind, whole in teacher["layers"].items():
-        row(LAYERS.get(kind, kind), whole, student["layers"].get(kind, 0))
+        row(LAYERS.get(kind, kind.replace("_", " ")), whole, student["layers"].get(kind, 0))
     return table
 
 
@@ -73,8 +73,9 @@ def layer_picture(figures: Mapping) -> Table:
             line.append("●" if resnet and kept else "■" if kept else "○" if resnet else "□", STUDENT if kept else LOST)
             before = owner
         table.add_row(block, line)
-    key = Text.assemble(("●", STUDENT), " ResNet  ", ("■", STUDENT), " transformer layer  ", ("○ □", LOST), " left out")
-    table.add_row("", key)
+    resnets = any(".resnets." in name for layers in figures["kept"].values() for name in layers)
+    marks = [("●", STUDENT), " ResNet  ", ("■", STUDENT), " transformer layer  ", ("○ □" if resnets else "□", LOST)]
+    table.add_row("", Text.assemble(*marks[0 if resnets else 2 :], " left out"))
     return table
 
 

@@ -11,7 +11,6 @@ from diffdistill.config.check import check_model
 from diffdistill.config.stages import last_stage, stage_configs
 from diffdistill.engine.runner import build_dataloader
 from diffdistill.errors import InputError
-from diffdistill.methods.progressive import TRAILING_DDIM
 from diffdistill.metrics.record import STUDENT, TEACHER
 from diffdistill.models.base import build_model
 from diffdistill.models.distiller import Distiller
@@ -24,7 +23,8 @@ def metrics_by_steps(
 ) -> list[dict]:
     """The metrics of the config's validation after each number of sampling steps; a dict each, with `model` and `steps`.
 
-    A student whose method trains it for a sampler is sampled with that one, everything else with trailing DDIM.
+    A student whose method trains it for a sampler is sampled with that one, everything else with trailing DDIM, or
+    Euler's steps under flow matching.
 
     Args:
         checkpoint: of the student; None measures the teacher instead, of the first stage of a config in stages.
@@ -37,9 +37,11 @@ def metrics_by_steps(
     asked = {} if guidance is None else dict(guidance_scale=guidance)
     model = load_teacher(config) if checkpoint is None else load_student(config, checkpoint, asked, max(steps))
     loader = build_dataloader(config.val_dataloader)
-    own = {"scheduler": TRAILING_DDIM, **model.student_sampling}
     rows = []
     for count in steps:
+        model.asked = {}
+        model.sample_with(num_inference_steps=count)
+        own = {"scheduler": model.noise_schedule.one_step_sampler(count), **model.student_sampling}
         model.sample_with(**{**own, **asked, "num_inference_steps": count})
         scale = model.scheduler()[1].get("guidance_scale")
         row = dict(model=STUDENT if checkpoint else TEACHER, steps=count, guidance_scale=scale)

@@ -13,24 +13,18 @@ from torch import Tensor, nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
-from diffdistill.families.loading import load_model, load_pipeline
+from diffdistill.families.loading import freeze, load_model, load_pipeline
+from diffdistill.families.reading import check_parts, read_noise_schedule
 from diffdistill.families.terminal_snr import check_terminal_snr, rescaled_config, rescaled_sampler
-from diffdistill.noise import NoiseSchedule
-
-
-def freeze(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Put `model` into eval mode, without gradients and with weights in `dtype`; returns it.
-
-    (The `to` of diffusers' own models warns where it need not.)
-    """
-    return nn.Module.to(model.requires_grad_(False).eval(), dtype)
+from diffdistill.noise import FlowMatching, NoiseSchedule, VariancePreserving
+from diffdistill.students.denoisers.rules import rules_of
 
 
 class Family:
     """A kind of diffusers text-to-image pipeline.
 
-    A family keeps no weights: it knows how to load a pipeline, turn a batch into latents and conditioning, and put another
-    denoiser in. Building it reads only small config files.
+    A family keeps no weights: it knows how to load a pipeline, turn a batch into latents and conditioning, call a denoiser,
+    and put another one in. It is the only place that does. Building it reads only small config files.
 
     Args:
         checkpoint: a diffusers folder, a hub name, or a pipeline of this package (`diffdistill::sdxl_shapes`).
@@ -45,9 +39,12 @@ class Family:
     """
 
     pipeline_class: type
-    denoiser_class: type = diffusers.UNet2DConditionModel
-    denoiser_name = "unet"
+    denoiser_class: type
+    denoiser_name = "transformer"
+    noise: type[NoiseSchedule] = FlowMatching
     models: tuple[str, ...]  # the other models of the pipeline
+    optional: tuple[str, ...] = ()  # those of them that a pipeline may do without
+    sigmas_given = False  # whether the pipeline hands its scheduler evenly spaced sigmas, which end at one step from clean
     load_options: ClassVar[dict] = {}  # for `from_pretrained`: leaves out what neither training nor sampling needs
     normalises_latents = False  # whether the pipeline heeds `latents_mean` and `latents_std` of its VAE
     of_picture: tuple[str, ...] = ()  # entries of the conditioning that describe the picture and not its caption
@@ -66,24 +63,12 @@ class Family:
         self.checkpoint = Checkpoint(checkpoint, f"{key}.checkpoint")
         self.vae = vae and Checkpoint(vae, f"{key}.vae")
         self.variant = variant
-        index = self.checkpoint.read_json("model_index.json")
-        missing = [name for name in (self.denoiser_name, *self.models) if name not in index]
-        if missing:
-            raise InputError(
-                f"{key}.checkpoint={checkpoint}: a {index.get('_class_name')} without {', '.join(missing)};"
-                f" {key}.type {type(self).__name__} needs a {self.pipeline_class.__name__}"
-            )
-        known = inspect.signature(self.pipeline_class).parameters
-        foreign = [name for name, part in index.items() if isinstance(part, list) and part[0] and name not in known]
-        if foreign:
-            raise InputError(
-                f"{key}.checkpoint={checkpoint}: a {index.get('_class_name')} with {', '.join(foreign)};"
-                f" {key}.type {type(self).__name__} needs a {self.pipeline_class.__name__}"
-            )
+        there = check_parts(self)
+        self.models = tuple(name for name in self.models if name in there)
         self.checkpoint.check_components(
             [name for name in (self.denoiser_name, *self.models) if not (vae and name == "vae")]
         )
-        self.checkpoint.check_tokenizers([name for name in index if name.startswith("tokenizer")])
+        self.checkpoint.check_tokenizers([name for name in there if name.startswith("tokenizer")])
         if self.vae:
             self.vae.check_components([""])
             self.vae.read_json("config.json")
@@ -94,24 +79,50 @@ class Family:
             self.denoiser_config = denoiser or self.checkpoint.read_json(f"{self.denoiser_name}/config.json")
         scheduler = self.checkpoint.read_json("scheduler/scheduler_config.json")
         self.zero_terminal_snr = zero_terminal_snr
-        self.noise_schedule = self.read_noise_schedule(rescaled_config(scheduler) if zero_terminal_snr else scheduler)
+        if zero_terminal_snr and self.noise is not VariancePreserving:
+            raise InputError(f"{key}.zero_terminal_snr=True: flow matching ends in pure noise as it is; leave it out")
+        self.noise_schedule = read_noise_schedule(self, rescaled_config(scheduler) if zero_terminal_snr else scheduler)
         if prediction_type:
             self.noise_schedule = self.noise_schedule.predicting(prediction_type)
         check_terminal_snr(self.noise_schedule, zero_terminal_snr, f"{key}.checkpoint={checkpoint}")
 
-    def read_noise_schedule(self, config: dict) -> NoiseSchedule:
-        """The noise schedule of training: DDPM's, with the betas in the `config` of the pipeline's own scheduler.
+    @property
+    def patch(self) -> int:
+        """The side of a token of the picture, in latents."""
+        return self.denoiser_config.get("patch_size") or 1
 
-        Raises InputError for a scheduler that has no DDPM or DDIM form.
+    @property
+    def vae_scale(self) -> int:
+        """The side of a latent, in pixels."""
+        config = self.vae.read_json("config.json") if self.vae else self.checkpoint.read_json("vae/config.json")
+        return 2 ** (len(config["block_out_channels"]) - 1)
+
+    @property
+    def native_size(self) -> int:
+        """The side of a picture at the native resolution, in pixels."""
+        return rules_of(self.denoiser_class).latent_size(self.denoiser_config) * self.vae_scale
+
+    @property
+    def call_options(self) -> dict:
+        """Arguments of the pipeline's call that sampling must share with training."""
+        return {}
+
+    def predict(self, denoiser: nn.Module, noisy: Tensor, timesteps: Tensor, condition: dict) -> Tensor:
+        """What `denoiser` predicts for `noisy` latents (B, C, H, W), of that shape, in its own dtype.
+
+        `timesteps` (B,) are those of the noise schedule, `condition` is what `encode_captions` returns.
         """
-        name = config.get("_class_name")
-        kin = getattr(getattr(diffusers, name or "", None), "_compatibles", [])
-        if "DDIMScheduler" not in kin:
-            raise InputError(
-                f"{self.checkpoint.key}={self.checkpoint.name}: scheduler/scheduler_config.json is of a {name}, which has"
-                " no DDPM or DDIM form; needed is a scheduler of the kind of DDIMScheduler"
-            )
-        return NoiseSchedule.from_scheduler(diffusers.DDPMScheduler.from_config(config))
+        raise NotImplementedError
+
+    def tell_guidance(
+        self, pipeline: diffusers.DiffusionPipeline, denoiser: nn.Module, condition: dict, scales: Tensor
+    ) -> dict:
+        """The conditioning, with the guidance `scales` (B,) in it if `denoiser` has an embedding of them."""
+        return condition
+
+    def sampled_latents(self, latents: Tensor, height: int, width: int) -> Tensor:
+        """Latents (B, C, h, w) of what the pipeline returns as "latent" for pictures of that size."""
+        return latents
 
     @property
     def text_encoders(self) -> list[str]:
@@ -141,15 +152,15 @@ class Family:
                 nn.Module.to(model, torch.float32)
             else:
                 freeze(model, dtype)
-        if dtype == torch.float16 and pipeline.vae.config.force_upcast:
+        if dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
             pipeline.vae.float()  # such a VAE overflows in fp16, as its config says
         if self.zero_terminal_snr:
             pipeline.scheduler = rescaled_sampler(pipeline.scheduler)
         return pipeline
 
-    def load_vae(self) -> diffusers.AutoencoderKL:
-        """The VAE in fp32: the pipeline's, or the one that `vae` names."""
-        return load_model(self.vae, diffusers.AutoencoderKL)
+    def load_vae(self) -> nn.Module:
+        """The VAE that `vae` names, in fp32."""
+        return load_model(self.vae, getattr(diffusers, self.checkpoint.read_json("model_index.json")["vae"][1]))
 
     def load_denoiser(self) -> nn.Module:
         """The teacher's denoiser in fp32: the student's first weights are copied from it before it is cast."""
@@ -192,9 +203,10 @@ class Family:
 
     @torch.no_grad()
     def encode_pictures(self, pipeline: diffusers.DiffusionPipeline, pictures: Tensor) -> Tensor:
-        """Scaled latents in fp32 of pictures (B, 3, H, W) in [-1, 1], sampled from the VAE's posterior."""
+        """Scaled latents in fp32 of pictures (B, 3, H, W) in [-1, 1], sampled from the VAE's posterior where it has one."""
         vae = pipeline.vae
-        latents = vae.encode(pictures.to(vae.dtype)).latent_dist.sample().float()
+        encoded = vae.encode(pictures.to(vae.dtype))
+        latents = (encoded.latent_dist.sample() if "latent_dist" in encoded else encoded.latent).float()
         mean, std = self.latent_statistics(vae, latents)
         return (latents - mean) * vae.config.scaling_factor / std
 
@@ -211,11 +223,11 @@ class Family:
     def latent_statistics(self, vae: nn.Module, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """Mean and deviation of the VAE's unscaled latents, (1, C, 1, 1), by which the pipeline shifts and scales them.
 
-        They are 0 and 1 where the VAE says none, or the pipeline takes no notice of them.
+        Where the VAE says none, or the pipeline takes no notice of them, they are the VAE's shift, if it has one, and 1.
         """
         found = [vae.config.get("latents_mean"), vae.config.get("latents_std")]
         if not self.normalises_latents or None in found:
-            return 0.0, 1.0
+            return vae.config.get("shift_factor") or 0.0, 1.0
         return tuple(torch.tensor(values).view(1, -1, 1, 1).to(like) for values in found)
 
     def encode_captions(self, pipeline: diffusers.DiffusionPipeline, batch: dict) -> dict:
@@ -224,6 +236,10 @@ class Family:
         It carries gradients where a text encoder is trained.
         """
         raise NotImplementedError
+
+    def condition_at(self, pipeline: diffusers.DiffusionPipeline, captions: list[str], height: int, width: int) -> dict:
+        """The conditioning of captions for whole pictures of that size, in pixels."""
+        return self.encode_captions(pipeline, dict(caption=captions))
 
     def replace_captions(self, pipeline: diffusers.DiffusionPipeline, condition: dict, captions: list[str]) -> dict:
         """The conditioning of the same pictures with other captions."""

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import diffusers
+import torch
 import transformers
 from torch import Tensor, nn
 
@@ -35,6 +36,14 @@ def load_model(checkpoint: Checkpoint, model_class: type, exact: bool = False, *
     return model
 
 
+def freeze(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Put `model` into eval mode, without gradients and with weights in `dtype`; returns it.
+
+    (The `to` of diffusers' own models warns where it need not.)
+    """
+    return nn.Module.to(model.requires_grad_(False).eval(), dtype)
+
+
 def is_finite(tensor: Tensor) -> bool:
     """Whether all elements of `tensor` are finite, told from its extremes: on the CPU `isfinite` takes 50 times as long."""
     return not tensor.is_floating_point() or not tensor.numel() or all(end.isfinite() for end in tensor.aminmax())
@@ -49,7 +58,10 @@ def load_pipeline(
     """
     if not checkpoint.is_folder:
         checkpoint = checkpoint.at(checkpoint.load(pipeline_class.download, variant=variant, **given))
-    for name, model_class in model_classes(checkpoint.read_json("model_index.json")).items():
+    index = checkpoint.read_json("model_index.json")
+    # diffusers wants to be told of parts that the pipeline was saved without, such as SD3's T5.
+    given = {name: None for name, part in index.items() if part == [None, None]} | given
+    for name, model_class in model_classes(index).items():
         if name not in given:
             has_variant = variant and any(Path(checkpoint.path, name).glob(f"*.{variant}*"))
             files = variant if has_variant else None  # as the pipeline decides it, for each of its models

@@ -4,13 +4,13 @@ from typing import ClassVar
 
 import diffusers
 
-from diffdistill.families.base import Family
 from diffdistill.families.text import encode
+from diffdistill.families.unet import UNetFamily
 from diffdistill.registry import MODELS
 
 
 @MODELS.register_module()
-class StableDiffusion(Family):
+class StableDiffusion(UNetFamily):
     """Pipelines of diffusers' `StableDiffusionPipeline`, with epsilon or v-prediction."""
 
     pipeline_class = diffusers.StableDiffusionPipeline

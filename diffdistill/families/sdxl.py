@@ -6,13 +6,13 @@ import diffusers
 import torch
 
 from diffdistill.errors import InputError
-from diffdistill.families.base import Family
 from diffdistill.families.text import encode
+from diffdistill.families.unet import UNetFamily
 from diffdistill.registry import MODELS
 
 
 @MODELS.register_module()
-class StableDiffusionXL(Family):
+class StableDiffusionXL(UNetFamily):
     """Pipelines of diffusers' `StableDiffusionXLPipeline`.
 
     A batch carries `time_ids` (B, 6): original height and width, crop top and left, target height and width (sec. 2.2).
@@ -45,6 +45,10 @@ class StableDiffusionXL(Family):
         return dict(
             encoder_hidden_states=prompts, added_cond_kwargs=dict(text_embeds=pooled, time_ids=batch["time_ids"].float())
         )
+
+    def condition_at(self, pipeline, captions: list[str], height: int, width: int) -> dict:
+        time_ids = torch.tensor([[height, width, 0, 0, height, width]], device=pipeline.text_encoder.device)
+        return self.encode_captions(pipeline, dict(caption=captions, time_ids=time_ids.repeat(len(captions), 1)))
 
     def replace_captions(self, pipeline, condition: dict, captions: list[str]) -> dict:
         return self.encode_captions(pipeline, dict(caption=captions, time_ids=condition["added_cond_kwargs"]["time_ids"]))

@@ -1,12 +1,13 @@
 """How much each timestep counts in a loss, by its signal-to-noise ratio.
 
 A weighting is defined by its weight w_x on the squared error of x_0, and converted to the student's own prediction once for
-all. With SNR = alpha^2 / sigma^2 of a variance-preserving schedule, and at the same noisy latents z,
+all. With SNR = alpha^2 / sigma^2, and at the same noisy latents z,
 
     |error of eps|^2 =  SNR      |error of x_0|^2     since x_0 = (z - sigma eps) / alpha
     |error of v|^2   = (SNR + 1) |error of x_0|^2     since x_0 = alpha z - sigma v, and 1 / sigma^2 = SNR + 1
 
 (Salimans & Ho, 2022, eq. 9 and app. D). So the factor on the error of eps is w_x / SNR, and on that of v, w_x / (SNR + 1).
+Under flow matching it is w_x / (1 + sqrt(SNR))^2, as x_0 = z - sigma v and alpha = 1 - sigma (`NoiseSchedule.error_ratio`).
 """
 
 from torch import Tensor
@@ -27,10 +28,9 @@ class Weighting:
 
     def __call__(self, step: Step) -> Tensor:
         snr = step.schedule.snr(step.timesteps).clamp(max=LARGEST_SNR)
-        if step.schedule.prediction_type == "v_prediction":
-            return self.of_sample(snr) / (snr + 1)
-        snr = snr.clamp(min=1 / LARGEST_SNR)
-        return self.of_sample(snr) / snr
+        if step.schedule.prediction_type == "epsilon":
+            snr = snr.clamp(min=1 / LARGEST_SNR)
+        return self.of_sample(snr) / step.schedule.error_ratio(snr)
 
     def of_sample(self, snr: Tensor) -> Tensor:
         """w_x: the weight of the squared error of x_0 at SNR (B,)."""
@@ -81,7 +81,7 @@ class TruncatedSNR(Weighting):
 
 @MODELS.register_module()
 class SNRPlusOne(Weighting):
-    """w_x = SNR + 1: the plain error of v, whatever is predicted (Salimans & Ho, 2022, arXiv:2202.00512, sec. 4)."""
+    """w_x = SNR + 1: the plain error of variance-preserving v, whatever is predicted (Salimans & Ho, 2022, sec. 4)."""
 
     def of_sample(self, snr: Tensor) -> Tensor:
         return snr + 1

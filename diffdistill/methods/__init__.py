@@ -5,15 +5,25 @@ from diffdistill.methods.denoising import DenoisingKD
 from diffdistill.methods.guidance import GuidanceDistillation
 from diffdistill.methods.parts.captions import RandomConditioning
 from diffdistill.methods.parts.noise import OffsetNoise, PyramidNoise
-from diffdistill.methods.parts.timesteps import BiasedTimesteps, CubicTimesteps, UniformTimesteps
+from diffdistill.methods.parts.timesteps import (
+    BiasedTimesteps,
+    CosMapTimesteps,
+    CubicTimesteps,
+    LogitNormalTimesteps,
+    ModeTimesteps,
+    UniformTimesteps,
+)
 from diffdistill.methods.progressive import ProgressiveDistillation
 
 __all__ = [
     "BiasedTimesteps",
+    "CosMapTimesteps",
     "CubicTimesteps",
     "DenoisingKD",
     "GuidanceDistillation",
     "LatentConsistency",
+    "LogitNormalTimesteps",
+    "ModeTimesteps",
     "OffsetNoise",
     "ProgressiveDistillation",
     "PyramidNoise",

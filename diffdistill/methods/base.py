@@ -27,10 +27,10 @@ class TrainedModel(Protocol):
     """All that a method may ask of the model that it trains.
 
     Noisy latents, predictions and targets are (B, C, H, W), timesteps and guidance scales (B,). A `condition` is the
-    conditioning of the denoiser as a dict of its keyword arguments, each with B rows; entries of the names `of_picture`
-    describe the picture, such as its size, and not its caption. A prediction is of the type (epsilon, v) of the schedule
-    of whom it is from: `noise_schedule` is the student's, `teacher_schedule` the teacher's, with the same noise.
-    `teacher_embeds_guidance` says whether the teacher is told the guidance scale by an embedding of it.
+    conditioning of the denoiser as its family makes and reads it, a dict of tensors with B rows; entries of the names
+    `of_picture` describe the picture, such as its size, and not its caption. A prediction is of the type (epsilon, v, flow)
+    of the schedule of whom it is from: `noise_schedule` is the student's, `teacher_schedule` the teacher's, with the same
+    noise. `teacher_embeds_guidance` says whether the teacher is told the guidance scale by an embedding of it.
     """
 
     noise_schedule: NoiseSchedule
@@ -86,8 +86,11 @@ class Method:
     def check(self, plan: PlannedModel) -> None:
         """Raise InputError, before any weight is loaded, if the method cannot train such a model."""
 
-    def sampling(self, plan: PlannedModel) -> dict:
-        """What overrides `model.sampling` for the student, where the method trains it for one sampler."""
+    def sampling(self, plan: PlannedModel, steps: int | None = None) -> dict:
+        """What overrides `model.sampling` for the student, where the method trains it for one sampler.
+
+        `steps` are those of the sampler, where they are not the method's own.
+        """
         return {}
 
     def __call__(self, model: TrainedModel, latents: Tensor, condition: dict) -> Step:

@@ -8,10 +8,11 @@ from torch import Tensor
 from diffdistill.errors import InputError
 from diffdistill.methods.base import Method, PlannedModel, TrainedModel
 from diffdistill.methods.parts.guidance import Guidance, guided_sample
+from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
 
-SIGMA_DATA, TIMESTEP_SCALING = 0.5, 10.0  # LCMScheduler's
+SIGMA_DATA, TIMESTEP_SCALING = 0.5, 10.0  # LCMScheduler's own, and what the noise schedule gives it
 
 
 def boundary(timesteps: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,8 +22,13 @@ def boundary(timesteps: Tensor) -> tuple[Tensor, Tensor]:
     return square / (scaled**2 + square), scaled / (scaled**2 + square).sqrt()
 
 
-def consistency(sample: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-    """f(z, t) = c_skip z + c_out x, given the predicted x_0 = `sample` (B, C, H, W); z itself at t = 0."""
+def consistency(sample: Tensor, noisy: Tensor, timesteps: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """f(z, t) = c_skip z + c_out x, given the predicted x_0 = `sample` (B, C, H, W); z itself at t = 0.
+
+    Under flow matching x is z at t = 0 already, so that f is x.
+    """
+    if schedule.clean == 0:
+        return sample
     skip, out = (each.to(sample.dtype) for each in boundary(timesteps))
     return skip * noisy + out * sample
 
@@ -33,7 +39,8 @@ class LatentConsistency(Method):
 
     At a time t of a grid of `grid` the teacher takes one guided DDIM step to the next grid time s; the student at (z, t) is
     to say what the target network says at (z_s, s). In the Step, `prediction` and `target` are both consistency functions
-    f, which estimate x_0, so weightings by SNR and `OutputKD` have no meaning here. Sampled with diffusers' `LCMScheduler`.
+    f, which estimate x_0, so weightings by SNR and `OutputKD` have no meaning here. Sampled with diffusers' `LCMScheduler`,
+    or `FlowMatchLCMScheduler`.
 
     Args:
         guidance_scale: the range [low, high] of scales, in diffusers' convention (w + 1 of the paper).
@@ -57,24 +64,20 @@ class LatentConsistency(Method):
         self.needs_average = target == "average"
 
     def check(self, plan: PlannedModel) -> None:
-        if len(plan.noise_schedule) % self.grid:
-            raise InputError(f"model.method.grid={self.grid} does not divide {len(plan.noise_schedule)} timesteps; use 50")
+        plan.noise_schedule.check_steps(self.grid, "model.method.grid")
         # An adapter, which has neither an embedding nor an average of itself, learns an average over the scales.
         if plan.embeds_guidance or self.needs_average:
             self.guidance.check(plan)
 
-    def sampling(self, plan: PlannedModel) -> dict:
-        scheduler = dict(
-            type="LCMScheduler", original_inference_steps=self.grid, timestep_scaling=TIMESTEP_SCALING, clip_sample=False
-        )
+    def sampling(self, plan: PlannedModel, steps: int | None = None) -> dict:
+        scheduler = plan.noise_schedule.consistency_sampler(steps or self.steps, self.grid)
         scale = self.guidance.usual if plan.embeds_guidance else 1.0
         return dict(scheduler=scheduler, num_inference_steps=self.steps, guidance_scale=scale)
 
     def __call__(self, model: TrainedModel, latents: Tensor, condition: dict) -> Step:
         schedule = model.noise_schedule
-        width = len(schedule) // self.grid
-        timesteps = width * torch.randint(1, self.grid + 1, latents.shape[:1], device=latents.device) - 1
-        later = (timesteps - width).clamp(min=0)
+        part = torch.randint(1, self.grid + 1, latents.shape[:1], device=latents.device)
+        timesteps, later = schedule.grid(part, self.grid, latents), schedule.grid(part - 1, self.grid, latents).clamp(min=0)
         noisy = schedule.add_noise(latents, torch.randn_like(latents), timesteps)
         scales = self.guidance.draw(latents)
         sample, features = guided_sample(model, noisy, timesteps, condition, scales)
@@ -82,7 +85,7 @@ class LatentConsistency(Method):
         condition = model.tell_guidance(condition, scales)
         prediction = model.predict_student(nearer, later, condition, averaged=self.needs_average)
         target = schedule.to_sample(prediction, nearer, later)
-        target = consistency(target, nearer, later)
+        target = consistency(target, nearer, later, schedule)
         step = model.take_step(noisy, timesteps, condition, target, teacher_features=features)
         said = schedule.to_sample(step.prediction.float(), noisy, timesteps)
-        return dataclasses.replace(step, prediction=consistency(said, noisy, timesteps))
+        return dataclasses.replace(step, prediction=consistency(said, noisy, timesteps, schedule))

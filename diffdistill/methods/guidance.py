@@ -29,12 +29,12 @@ class GuidanceDistillation(Method):
     def check(self, plan: PlannedModel) -> None:
         self.guidance.check(plan)
 
-    def sampling(self, plan: PlannedModel) -> dict:
+    def sampling(self, plan: PlannedModel, steps: int | None = None) -> dict:
         return dict(guidance_scale=self.guidance.to_sample_with)
 
     def __call__(self, model: TrainedModel, latents: Tensor, condition: dict) -> Step:
         schedule = model.noise_schedule
-        timesteps = torch.randint(len(schedule), latents.shape[:1], device=latents.device)
+        timesteps = schedule.spread(torch.randint(len(schedule), latents.shape[:1], device=latents.device), latents)
         noisy = schedule.add_noise(latents, torch.randn_like(latents), timesteps)
         scales = self.guidance.draw(latents)
         sample, features = guided_sample(model, noisy, timesteps, condition, scales)

@@ -62,8 +62,7 @@ class TeacherAgreement(Metric):
         guidance = getattr(self.model.method, "guidance", None)
         if guidance is None:
             return None
-        embeds = self.model.student.config.time_cond_proj_dim is not None
-        return self.model.scheduler()[1]["guidance_scale"] if embeds else guidance.usual
+        return self.model.scheduler()[1]["guidance_scale"] if self.model.embeds_guidance else guidance.usual
 
     @torch.no_grad()
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
@@ -95,16 +94,17 @@ class TeacherAgreement(Metric):
         model, schedule = self.model, self.model.noise_schedule
         if timestep >= len(schedule):
             raise InputError(f"TeacherAgreement.timesteps={self.timesteps}: the noise schedule ends at {len(schedule) - 1}")
+        if timestep == schedule.clean:
+            raise InputError(f"TeacherAgreement.timesteps={self.timesteps}: latents at {timestep} are clean; give 1 or more")
         if model.draws_teacher:
             return torch.zeros(len(samples))
         seeds = (torch.Generator().manual_seed(int(sample["seed"])) for sample in samples)
         noise = torch.stack([torch.randn(latents.shape[1:], generator=seed) for seed in seeds]).to(latents.device)
         latents, timesteps = latents.float(), torch.full((len(samples),), timestep, device=latents.device)
         noisy = schedule.add_noise(latents, noise, timesteps)
-        height, width = (side * model.frozen.pipeline.vae_scale_factor for side in latents.shape[-2:])
-        sizes = torch.tensor([[height, width, 0, 0, height, width]], device=latents.device).float()
-        batch = dict(caption=[sample["caption"] for sample in samples], time_ids=sizes.repeat(len(samples), 1))
-        condition = model.family.encode_captions(model.frozen.pipeline, batch)
+        height, width = (side * model.family.vae_scale for side in latents.shape[-2:])
+        captions = [sample["caption"] for sample in samples]
+        condition = model.family.condition_at(model.frozen.pipeline, captions, height, width)
         if self.guidance_scale is None:
             theirs = model.predict_teacher(noisy, timesteps, condition)[0].float()
         else:

@@ -22,7 +22,7 @@ def sampling_settings(model: DiffusionModel) -> dict:
     scheduler, options = model.scheduler(teacher=True)
     pipeline = model.family.assemble(model.frozen.pipeline, model.student)
     defaults = inspect.signature(type(pipeline).__call__).parameters
-    native = model.student.config.sample_size * pipeline.vae_scale_factor
+    native = model.family.native_size
     settings = dict(
         scheduler=type(scheduler).__name__,
         steps=options.pop("num_inference_steps", defaults["num_inference_steps"].default),

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from diffdistill.errors import InputError
-from diffdistill.families.base import freeze
+from diffdistill.families.loading import freeze
 from diffdistill.methods.base import Features
 from diffdistill.models.adapters import train_adapters
 from diffdistill.models.frozen import Frozen
@@ -18,6 +18,7 @@ from diffdistill.models.plan import Plan, adapter_tree, scheduler_class, warn_of
 from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
+from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.features import FeatureTaps
 
 
@@ -51,7 +52,7 @@ class DiffusionModel(BaseModel):
         warn_of_half_on_cpu(str(plan.dtype).removeprefix("torch."), "model.dtype")
         self.family, self.losses, self.method = plan.family, plan.losses, plan.method
         self.noise_schedule, self.layers, self.pairs = plan.noise_schedule, plan.layers, plan.pairs
-        self.sampling, self.student_sampling, self.asked = dict(plan.sampling), plan.student_sampling, {}
+        self.sampling, self.asked = dict(plan.sampling), {}
         self.draws_teacher = False  # True validates the teacher, by the same protocol
 
         student, teacher = plan.load_denoisers()
@@ -96,7 +97,17 @@ class DiffusionModel(BaseModel):
     @property
     def teacher_embeds_guidance(self) -> bool:
         """Whether the teacher is told the guidance scale by an embedding of it."""
-        return self.teacher is not None and self.teacher.config.time_cond_proj_dim is not None
+        return self.teacher is not None and rules_of(type(self.teacher)).embeds_guidance(self.teacher.config)
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether the student is told the guidance scale by an embedding of it."""
+        return rules_of(type(self.student)).embeds_guidance(self.student.config)
+
+    @property
+    def student_sampling(self) -> dict:
+        """How the student is to be sampled, where the method trains it for one sampler; it overrides `sampling`."""
+        return self.method.sampling(self, self.asked.get("num_inference_steps"))
 
     def autocast(self) -> torch.autocast:
         """The context in which models compute in `dtype` on the student's device; fp32 needs none, and it does nothing."""
@@ -138,7 +149,7 @@ class DiffusionModel(BaseModel):
     ) -> Step:
         """Run the student, with gradient; see `methods.base.TrainedModel`, which says so of all that methods call."""
         with FeatureTaps(self.student, [ours for ours, _ in self.pairs]).record() as ours, self.autocast():
-            prediction = self.student(noisy, timesteps, **condition, return_dict=False)[0]
+            prediction = self.family.predict(self.student, noisy, timesteps, condition)
         pairs = self.pairs if teacher_features else []
         features = {f"{student} <- {teacher}": (ours[student], teacher_features[teacher]) for student, teacher in pairs}
         return Step(
@@ -164,7 +175,7 @@ class DiffusionModel(BaseModel):
                 "no moving average of the student is kept; set default_hooks.ema=dict(type='TargetEMAHook', momentum=0.05)"
             )
         with self.autocast():
-            return denoiser(noisy, timesteps, **condition, return_dict=False)[0].float()
+            return self.family.predict(denoiser, noisy, timesteps, condition).float()
 
     def replace_captions(self, condition: dict, captions: Sequence[str]) -> dict:
         """The conditioning of the same pictures with other captions."""
@@ -172,12 +183,8 @@ class DiffusionModel(BaseModel):
 
     def tell_guidance(self, condition: dict, scales: Tensor, teacher: bool = False) -> dict:
         """The conditioning, with the guidance `scales` (B,) in it if the denoiser has an embedding of them."""
-        width = (self.teacher if teacher else self.student).config.time_cond_proj_dim
-        if width is None:
-            return condition
-        # The pipeline's own embedding, so that the student is told in training what sampling will tell it.
-        embedding = self.frozen.pipeline.get_guidance_scale_embedding(scales.float().cpu() - 1, embedding_dim=width)
-        return dict(condition, timestep_cond=embedding.to(scales.device, self.dtype))
+        denoiser = self.teacher if teacher else self.student
+        return self.family.tell_guidance(self.frozen.pipeline, denoiser, condition, scales)
 
     def exported_scheduler(self) -> SchedulerMixin:
         """The scheduler of a pipeline around the student: the one that it was trained for, or else the teacher's."""
@@ -187,8 +194,8 @@ class DiffusionModel(BaseModel):
         """A scheduler with the prediction type of `schedule`: the pipeline's own, or the class or config `chosen`."""
         base = self.frozen.pipeline.scheduler
         chosen = dict(type=chosen) if isinstance(chosen, str) else dict(chosen or dict(type=type(base).__name__))
-        changes = {"prediction_type": schedule.prediction_type, **chosen}
-        return scheduler_class(changes.pop("type")).from_config(base.config, **changes)
+        kind = scheduler_class(chosen.pop("type"))
+        return kind.from_config(base.config, **{**schedule.scheduler_changes(kind, "model.sampling.scheduler"), **chosen})
 
     def sample_with(self, **options) -> None:
         """Sample teacher and student with these options from now on, over those of `sampling` and of the method."""
@@ -214,9 +221,11 @@ class DiffusionModel(BaseModel):
         with self.denoiser(teacher) as denoiser, self.autocast():
             pipeline = self.family.assemble(self.frozen.pipeline, denoiser)
             pipeline.scheduler, options = self.scheduler(teacher)
+            options = {**self.family.call_options, **options}
             latents = pipeline(prompt=list(captions), generator=generators, output_type="latent", **options).images
         self.train(training)
-        return latents
+        size = (options.get(side) or self.family.native_size for side in ("height", "width"))
+        return self.family.sampled_latents(latents, *size)
 
 
 def build_model(config: Mapping, plan: Plan | None) -> nn.Module:

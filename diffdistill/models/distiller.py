@@ -18,7 +18,6 @@ from diffdistill.registry import MODELS, build_part
 from diffdistill.step import Step
 from diffdistill.students.cut import (
     build_on_meta,
-    embed_guidance,
     find_sources,
     first_difference,
     make_student,
@@ -26,6 +25,7 @@ from diffdistill.students.cut import (
     plan_student,
     state_on_meta,
 )
+from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.features import FeatureTaps, derive_pairs
 
 
@@ -60,8 +60,9 @@ class StudentPlan(Plan):
         self.keep = dict(student.get("keep") or {})
         self.fresh = list(student.get("fresh") or [])
         config, layers = plan_student(denoiser, theirs, self.keep)
-        self.guidance_embedding = student.get("guidance_embedding")
-        whole = dict(config, time_cond_proj_dim=self.check_guidance_embedding(config)) if self.guidance_embedding else config
+        self.family, self.guidance_embedding = family, student.get("guidance_embedding")
+        rules = rules_of(denoiser)
+        whole = {**config, rules.guidance_key: self.check_guidance_embedding(config)} if self.guidance_embedding else config
         adapter = student.get("adapter")
         super().__init__(
             family,
@@ -93,7 +94,13 @@ class StudentPlan(Plan):
 
     def check_guidance_embedding(self, config: Mapping) -> int:
         """Raise InputError for a width that diffusers could not build, or that is not the one the teacher has."""
-        width, there = self.guidance_embedding, config.get("time_cond_proj_dim")
+        rules, width = rules_of(self.family.denoiser_class), self.guidance_embedding
+        if rules.add_guidance is None:
+            known = "is told the guidance scale already" if rules.embeds_guidance(config) else "has no place for one"
+            raise InputError(
+                f"model.student.guidance_embedding={width}: a {self.family.denoiser_class.__name__} {known}; leave it out"
+            )
+        there = config.get(rules.guidance_key)
         if not isinstance(width, int) or width < 4 or width % 2:
             raise InputError(f"model.student.guidance_embedding={width!r}: give an even number of 4 or more, such as 256")
         if there not in (None, width):
@@ -117,9 +124,9 @@ class StudentPlan(Plan):
     def check_checkpoint(self) -> None:
         """Raise InputError unless the student's own checkpoint is the student that `keep` describes."""
         denoiser, config = self.family.denoiser_class, self.family.read_student_config(self.checkpoint)
-        planned = dict(self.config)
+        planned, key = dict(self.config), rules_of(denoiser).guidance_key
         if self.guidance_embedding:  # a checkpoint may have it already
-            planned["time_cond_proj_dim"] = config.get("time_cond_proj_dim")
+            planned[key] = config.get(key)
         found, planned = (state_on_meta(denoiser, each) for each in (config, planned))
         if difference := first_difference(found, planned):
             raise InputError(
@@ -133,8 +140,9 @@ class StudentPlan(Plan):
             student = make_student(teacher, self.keep, self.fresh)[0]
         else:
             student = self.family.load_student(self.checkpoint)
-        if self.guidance_embedding and student.config.time_cond_proj_dim is None:
-            embed_guidance(student, self.guidance_embedding)
+        rules = rules_of(type(student))
+        if self.guidance_embedding and not rules.embeds_guidance(student.config):
+            rules.add_guidance(student, self.guidance_embedding)
         return student
 
     @property
@@ -212,5 +220,5 @@ class Distiller(DiffusionModel):
         """The teacher's prediction, of its own prediction type, and features, in the compute dtype."""
         layers = [theirs for _, theirs in self.pairs]
         with self.denoiser(teacher=True) as teacher, FeatureTaps(teacher, layers).record() as features:
-            prediction = teacher(noisy.to(self.dtype), timesteps, **condition, return_dict=False)[0]
+            prediction = self.family.predict(teacher, noisy.to(self.dtype), timesteps, condition)
         return prediction, features

@@ -17,6 +17,7 @@ from diffdistill.models.adapters import inject, parameter_tree, trainable
 from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS, build_part
 from diffdistill.students.cut import LayerMap, build, build_on_meta
+from diffdistill.students.denoisers.rules import rules_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -106,7 +107,7 @@ class Plan:
     @property
     def embeds_guidance(self) -> bool:
         """Whether the denoiser that is trained has an embedding of the guidance scale."""
-        return self.config.get("time_cond_proj_dim") is not None
+        return rules_of(self.family.denoiser_class).embeds_guidance(self.config)
 
     @property
     def student_sampling(self) -> dict:

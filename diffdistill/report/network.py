@@ -1,4 +1,4 @@
-"""The denoiser as a picture, its stages as columns that go down and up again with one mark a layer; and a table of sizes."""
+"""The denoiser as a picture, one mark a layer, the stages of a UNet going down and up again; and a table of sizes."""
 
 from collections.abc import Mapping
 
@@ -6,20 +6,20 @@ from markupsafe import Markup, escape
 
 from diffdistill.report.numbers import operations, percent
 
-ROWS = [  # of the table of sizes: key, label, how it is written
-    ("parameters", "parameters", "{:,.0f}".format),
-    ("down", "in the down stages", "{:,.0f}".format),
-    ("mid", "in the mid block", "{:,.0f}".format),
-    ("up", "in the up stages", "{:,.0f}".format),
-    ("gmacs", "operations of a call", operations),
-]
+PARTS = {"down": "in the down stages", "mid": "in the mid block", "up": "in the up stages"}
 LAYERS = {"resnets": "ResNets", "attentions": "attentions", "transformer_blocks": "transformer layers"}
+ROW = 20  # marks in a row, where a stage has no ResNets
 MARK, GAP, BETWEEN, DROP, PADDING = 9, 4, 12, 40, 8
 HEADING = 34
 
 
 def columns_of(layers: Mapping[str, bool]) -> list[list[tuple[str, bool]]]:
-    """The layers of a stage, in the order in which they run: every ResNet begins a column, and transformer layers follow."""
+    """The layers of a stage, in the order in which they run: every ResNet begins a column, and transformer layers follow.
+
+    A stage without ResNets, a list of a transformer's blocks, is read row by row.
+    """
+    if not any(".resnets." in name for name in layers):
+        return [list(layers.items())[start::ROW] for start in range(min(ROW, len(layers)))]
     columns: list[list[tuple[str, bool]]] = []
     for name, kept in layers.items():
         if ".resnets." in name or not columns:
@@ -52,15 +52,15 @@ def network_picture(kept: Mapping[str, Mapping[str, bool]]) -> Markup:
     height = max(top + tall for _, top, _, tall in boxes.values()) + 2
 
     parts = []
-    for block, (left, top, wide, _) in boxes.items():  # skip connections join stages of one depth
-        partner = f"up_blocks.{len([b for b in boxes if b.startswith('up')]) - 1 - level[block]}"
-        if block.startswith("down") and partner in boxes:
-            line = f'x1="{left + wide:.1f}" x2="{boxes[partner][0]:.1f}" y1="{top + 6}" y2="{boxes[partner][1] + 6}"'
-            parts.append(f'<line class="skip" {line}/>')
+    down, up = ([block for block in boxes if block.startswith(way)] for way in ("down", "up"))
+    for block, partner in zip(down, reversed(up), strict=False):  # skip connections join stages of one depth
+        left, top, wide, _ = boxes[block]
+        line = f'x1="{left + wide:.1f}" x2="{boxes[partner][0]:.1f}" y1="{top + 6}" y2="{boxes[partner][1] + 6}"'
+        parts.append(f'<line class="skip" {line}/>')
     for block, columns in stages.items():
         left, top, wide, tall = boxes[block]
         layers = [kept for column in columns for _, kept in column]
-        name = block.replace("_blocks.", " ").replace("_block", "")
+        name = block.replace("_blocks.", " ").replace("_blocks", "").replace("_block", "").replace("_", " ")
         parts.append(f'<rect class="stage" x="{left:.1f}" y="{top}" width="{wide:.1f}" height="{tall}" rx="6"/>')
         parts.append(f'<text class="name" x="{left + wide / 2:.1f}" y="{top - 17}">{escape(name)}</text>')
         parts.append(f'<text class="share" x="{left + wide / 2:.1f}" y="{top - 5}">{sum(layers)}/{len(layers)}</text>')
@@ -88,9 +88,16 @@ def mark(layer: str, kept: bool, left: float, top: float) -> str:
 def network_rows(figures: Mapping) -> list[tuple[str, str, str, str]]:
     """Sizes and layers of `figures`: what it is, the teacher's, the student's, the share that the student keeps."""
     teacher, student = figures["teacher"], figures["student"]
-    rows = [(label, *(write(side[key]) for side in (teacher, student)), percent(student[key], teacher[key]))
-            for key, label, write in ROWS if teacher[key]]  # fmt: skip
+
+    def row(label: str, write, whole: float, part: float) -> tuple[str, str, str, str]:
+        return label, write(whole), write(part), percent(part, whole)
+
+    rows = [row("parameters", "{:,.0f}".format, teacher["parameters"], student["parameters"])]
+    for label, whole in teacher["parts"].items():
+        if whole:
+            text = PARTS.get(label, f"in the {label.replace('_', ' ')}")
+            rows.append(row(text, "{:,.0f}".format, whole, student["parts"][label]))
+    rows.append(row("operations of a call", operations, teacher["gmacs"], student["gmacs"]))
     for kind, number in teacher["layers"].items():
-        ours = student["layers"].get(kind, 0)
-        rows.append((LAYERS.get(kind, kind), str(number), str(ours), percent(ours, number)))
+        rows.append(row(LAYERS.get(kind, kind.replace("_", " ")), str, number, student["layers"].get(kind, 0)))
     return rows

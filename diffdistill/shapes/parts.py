@@ -1,7 +1,7 @@
-"""Untrained UNets of the shapes benchmark, and whole pipelines around them.
+"""Untrained denoisers of the shapes benchmark, and whole pipelines around them.
 
-Classes and wiring are those of Stable Diffusion 1.x and SDXL, so that whatever works here works on the real ones; only the
-widths differ. Nothing is downloaded.
+Classes and wiring are those of Stable Diffusion 1.x, SDXL and SD3, so that whatever works here works on the real ones; only
+the widths differ. Nothing is downloaded.
 """
 
 import torch
@@ -9,10 +9,14 @@ from diffusers import (
     AutoencoderKL,
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from diffdistill.shapes.text_encoder import HIDDEN
@@ -47,6 +51,34 @@ def make_unet(layout: str, seed: int = 0) -> UNet2DConditionModel:
         )
 
 
+def make_transformer(seed: int = 0) -> SD3Transformer2DModel:
+    """An untrained transformer of the SD3 class: 6 blocks of width 128, 2 x 2 latents a token, 3.47 M parameters."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=2,
+            in_channels=4,
+            out_channels=4,
+            num_layers=6,
+            attention_head_dim=32,
+            num_attention_heads=4,
+            joint_attention_dim=2 * HIDDEN,
+            caption_projection_dim=128,
+            pooled_projection_dim=2 * HIDDEN,
+            pos_embed_max_size=4,
+        )
+
+
+def with_projection(encoder: CLIPTextModel) -> CLIPTextModelWithProjection:
+    """The same text encoder in the class that SD3 takes; its projection of the pooled output changes nothing."""
+    projected = CLIPTextModelWithProjection(encoder.config)
+    nn.init.eye_(projected.text_projection.weight.data)
+    weights = {f"text_model.{name.removeprefix('text_model.')}": value for name, value in encoder.state_dict().items()}
+    projected.load_state_dict(weights | {"text_projection.weight": projected.text_projection.weight})
+    return projected.to(encoder.dtype).requires_grad_(False).eval()
+
+
 def make_pipeline(
     layout: str,
     vae: AutoencoderKL,
@@ -54,7 +86,20 @@ def make_pipeline(
     text_encoder_2: CLIPTextModelWithProjection | None = None,
     seed: int = 0,
 ) -> DiffusionPipeline:
-    """A complete pipeline with an untrained UNet; `text_encoder_2` belongs to the "sdxl" layout alone."""
+    """A complete pipeline with an untrained denoiser; "sdxl" and "sd3" have a `text_encoder_2`, "sd" has none."""
+    if layout == "sd3":
+        vae.register_to_config(shift_factor=0.0)  # which that pipeline reads
+        return StableDiffusion3Pipeline(
+            vae=vae,
+            text_encoder=with_projection(text_encoder),
+            text_encoder_2=text_encoder_2,
+            text_encoder_3=None,
+            tokenizer=tokenizer(),
+            tokenizer_2=tokenizer(),
+            tokenizer_3=None,
+            transformer=make_transformer(seed),
+            scheduler=FlowMatchEulerDiscreteScheduler(),
+        )
     scheduler = DPMSolverMultistepScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="trailing"
     )

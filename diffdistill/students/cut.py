@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from diffdistill.errors import InputError
-from diffdistill.students.denoisers import rules_of
+from diffdistill.students.denoisers.rules import rules_of
 
 
 def path_matches(pattern: str, path: str) -> bool:
@@ -40,14 +40,15 @@ class LayerMap:
         self.kept = dict(kept)
 
     def to_teacher(self, name: str) -> str:
-        """The teacher's name of the student's module or tensor `name`."""
+        """The teacher's name of the student's module, stream ("module:stream") or tensor `name`."""
+        name, colon, stream = name.partition(":")
         parts: list[str] = []
         for part in name.split("."):
             indices = self.kept.get(".".join(parts)) if part.isdigit() else None
             # A list that only the student has keeps its own numbers; the strict copy of weights refuses it later.
             known = indices is not None and int(part) < len(indices)
             parts.append(str(indices[int(part)]) if known else part)
-        return ".".join(parts)
+        return ".".join(parts) + colon + stream
 
     def to_student(self, name: str) -> str | None:
         """The student's name of the teacher's module or tensor `name`; None if the student dropped it."""
@@ -129,8 +130,8 @@ def config_key(denoiser_class: type, config: Mapping) -> str:
 
 @functools.lru_cache(maxsize=4)  # a plan looks at the same two denoisers several times; each is 30,000 objects
 def _build_on_meta(denoiser_class: type, config_json: str) -> nn.Module:
-    with torch.device("meta"):
-        return build(denoiser_class, json.loads(config_json))
+    with torch.device("meta"):  # buffers that come from NumPy are not made there
+        return build(denoiser_class, json.loads(config_json)).to("meta")
 
 
 def state_on_meta(denoiser_class: type, config: Mapping) -> dict[str, Tensor]:
@@ -219,12 +220,3 @@ def make_student(teacher: nn.Module, keep: Mapping, fresh: Sequence[str] = ()) -
         weights[name] = source[origin].clone()
     student.load_state_dict(weights, strict=True, assign=True)
     return student, layers
-
-
-def embed_guidance(student: nn.Module, width: int) -> None:
-    """Add an embedding of the guidance scale to a UNet (Meng et al., 2023, sec. 3.1); it is zero, so nothing changes yet."""
-    embedding = student.time_embedding
-    projection = nn.Linear(width, embedding.linear_1.in_features, bias=False)
-    nn.init.zeros_(projection.weight)
-    embedding.cond_proj = projection.to(embedding.linear_1.weight)
-    student.register_to_config(time_cond_proj_dim=width)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from diffdistill.students.cut import LayerMap
+from diffdistill.students.cut import LayerMap, path_matches
+from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.features import pass_on_meta
 
 
@@ -23,10 +24,10 @@ def measure(denoiser: nn.Module, layers: Sequence[str] = (), size: int | None = 
     """
     shapes, flops = pass_on_meta(denoiser, size)
     products = sum(value for operation, value in flops.items() if "bmm" in str(operation) or "attention" in str(operation))
-    parts = {name: getattr(denoiser, f"{name}_block{'' if name == 'mid' else 's'}", None) for name in ("down", "mid", "up")}
+    parts = {label: getattr(denoiser, module, None) for label, module in rules_of(type(denoiser)).parts.items()}
     figures = dict(
         parameters=count(denoiser),
-        **{name: count(part) if part is not None else 0 for name, part in parts.items()},
+        parts={label: count(part) if part is not None else 0 for label, part in parts.items()},
         gmacs=rounded(sum(flops.values()) / 2e9),
         gmacs_without_attention=rounded((sum(flops.values()) - products) / 2e9),
         layers=layer_counts(denoiser),
@@ -41,33 +42,26 @@ def rounded(gmacs: float) -> float:
 
 def layer_counts(denoiser: nn.Module) -> dict[str, int]:
     """How many layers of each kind a denoiser has; the kind is the last part of their list's path."""
+    rules = rules_of(type(denoiser))
     counts: dict[str, int] = {}
-    for path, module in denoiser.named_modules():
-        kind = path.rsplit(".", 1)[-1]
-        if isinstance(module, nn.ModuleList) and (kind in ("resnets", "attentions") or kind.endswith("transformer_blocks")):
-            counts[kind] = counts.get(kind, 0) + sum(layer is not None for layer in module)
+    for name, module in denoiser.named_modules():
+        if rules.place(name) is not None or any(path_matches(pattern, name) for pattern in rules.layers):
+            kind = name.split(".")[-2]
+            counts[kind] = counts.get(kind, 0) + (module is not None)
     return counts
 
 
 def kept_layers(teacher: nn.Module, layers: LayerMap) -> dict[str, dict[str, bool]]:
-    """Block -> its layers in the order in which they run -> whether the student keeps them.
+    """Stage -> its layers in the order in which they run -> whether the student keeps them.
 
-    A ResNet, or the transformer layer of an attention, is one entry, named as in the teacher.
+    In a UNet a ResNet, or the transformer layer of an attention, is one entry, in a transformer a block; named as in the
+    teacher.
     """
-    blocks: dict[str, dict[str, bool]] = {}
-    for name, module in teacher.named_modules():
-        parts = name.split(".")
-        kind, block = parts[-2] if len(parts) > 1 else "", name.split(".resnets")[0].split(".attentions")[0]
-        if parts[-1].isdigit() and (kind == "resnets" or kind.endswith("transformer_blocks")) and module is not None:
-            blocks.setdefault(block, {})[name] = layers.to_student(name) is not None
-    order = ["down_blocks", "mid_block", "up_blocks"]
-    running = sorted(blocks, key=lambda block: (order.index(block.split(".")[0]), block))
-    return {block: dict(sorted(blocks[block].items(), key=lambda item: running_order(item[0]))) for block in running}
-
-
-def running_order(name: str) -> tuple[int, int, int]:
-    """The place of a layer in its block of a UNet: ResNet i before attention i; a mid block's first ResNet before all."""
-    parts = name.split(".")
-    if "attentions" in parts:
-        return int(parts[parts.index("attentions") + 1]), 1, int(parts[-1])
-    return (int(parts[-1]) - 1, 2, 0) if parts[0] == "mid_block" else (int(parts[-1]), 0, 0)
+    rules = rules_of(type(teacher))
+    stages: dict[str, list[tuple[tuple, str]]] = {}
+    for name, _ in teacher.named_modules():
+        if place := rules.place(name):
+            stages.setdefault(place[0], []).append((place[1], name))
+    order = list(rules.parts.values())
+    running = sorted(stages, key=lambda stage: (order.index(stage.split(".")[0]), stage))
+    return {stage: {name: layers.to_student(name) is not None for _, name in sorted(stages[stage])} for stage in running}

@@ -128,6 +128,6 @@ def test_a_student_that_predicts_epsilon_is_refused(tiny_sd_v):
 
 
 def test_progressive_students_are_sampled_with_the_same_schedule(distiller):
-    own = MODELS.build(dict(type="ProgressiveDistillation", steps=4)).sampling(None)["scheduler"]
+    own = MODELS.build(dict(type="ProgressiveDistillation", steps=4)).sampling(distiller)["scheduler"]
     scheduler = distiller.build_scheduler(own, distiller.noise_schedule)
     torch.testing.assert_close(scheduler.alphas_cumprod.sqrt(), distiller.noise_schedule.alphas[:1000].float())

@@ -3,7 +3,7 @@
 import diffusers
 import torch
 
-from diffdistill.noise import NoiseSchedule
+from diffdistill.noise import VariancePreserving
 from diffdistill.step import Step
 
 SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
@@ -20,7 +20,7 @@ class ClosedForm:
 
     def __init__(self, teacher_type="epsilon", student_type="epsilon"):
         scheduler = diffusers.DDPMScheduler(**SD)
-        self.teacher_schedule = NoiseSchedule(scheduler.alphas_cumprod, teacher_type)
+        self.teacher_schedule = VariancePreserving(scheduler.alphas_cumprod, teacher_type)
         self.noise_schedule = self.teacher_schedule.predicting(student_type)
 
     def replace_captions(self, condition, captions):

@@ -7,7 +7,7 @@ import torch
 
 from diffdistill.errors import InputError
 from diffdistill.losses import FeatureKD, OutputKD, PseudoHuber, TaskLoss
-from diffdistill.noise import NoiseSchedule
+from diffdistill.noise import VariancePreserving
 from diffdistill.registry import MODELS
 from diffdistill.step import Step, prior_weights
 
@@ -26,7 +26,7 @@ def step(size=4, **changes):
     timesteps = torch.arange(size) % 3
     features = {"a <- a": (prediction, teacher)}
     return Step(
-        target, timesteps, prediction, target, NoiseSchedule(ALPHAS, "v_prediction"),
+        target, timesteps, prediction, target, VariancePreserving(ALPHAS, "v_prediction"),
         teacher_prediction=teacher, features=features, **changes,
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffdistill.losses import FeatureKD, OutputKD, TaskLoss
-from diffdistill.noise import NoiseSchedule
+from diffdistill.noise import VariancePreserving
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
 
@@ -14,7 +14,7 @@ def step(dtype=torch.float32, features=None):
     prediction, target, teacher = (
         torch.tensor(values, dtype=dtype).reshape(1, 1, 2, 2) for values in ([1, 2, 3, 4], [1, 1, 1, 1], [1, 2, 3, 0])
     )
-    schedule = NoiseSchedule(torch.linspace(0.99, 0.01, 10))
+    schedule = VariancePreserving(torch.linspace(0.99, 0.01, 10))
     noisy, timesteps = torch.zeros(1, 1, 2, 2), torch.tensor([7])
     return Step(
         noisy, timesteps, prediction, target, schedule, teacher_prediction=teacher, features=features or {}

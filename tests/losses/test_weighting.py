@@ -6,7 +6,7 @@ import torch
 
 from diffdistill.errors import InputError
 from diffdistill.losses import DebiasedEstimation, MinSNR, OutputKD, SNRPlusOne, SoftMinSNR, TaskLoss, TruncatedSNR
-from diffdistill.noise import NoiseSchedule
+from diffdistill.noise import VariancePreserving
 from diffdistill.step import Step
 
 SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
@@ -15,7 +15,7 @@ TIMESTEPS = torch.tensor([0, 100, 400, 700, 999])
 
 
 def schedule(prediction_type="epsilon", **changes):
-    return NoiseSchedule.from_scheduler(diffusers.DDPMScheduler(**SD, prediction_type=prediction_type, **changes))
+    return VariancePreserving.from_scheduler(diffusers.DDPMScheduler(**SD, prediction_type=prediction_type, **changes))
 
 
 def step(prediction_type="epsilon", timesteps=TIMESTEPS, seed=0, **changes):
@@ -95,12 +95,12 @@ def test_a_loss_is_the_mean_of_the_weighted_errors(kind):
 @pytest.mark.parametrize("weighting", WEIGHTINGS, ids=lambda value: type(value).__name__)
 def test_factors_are_finite_at_both_ends(weighting):
     """At pure noise (SNR 0, for v) and without noise (SNR infinite)."""
-    clean = NoiseSchedule(torch.tensor([1.0, 0.5, 0.0]), "v_prediction")
+    clean = VariancePreserving(torch.tensor([1.0, 0.5, 0.0]), "v_prediction")
     ends = Step(None, torch.tensor([0, 2]), None, None, clean)
     at_no_noise, at_noise = weighting(ends).tolist()
     assert at_no_noise == pytest.approx(1.0 if isinstance(weighting, TruncatedSNR | SNRPlusOne) else 0.0, abs=2e-6)
     assert at_noise == (1.0 if isinstance(weighting, TruncatedSNR | SNRPlusOne) else 0.0)
-    epsilon = Step(None, torch.tensor([0, 2]), None, None, NoiseSchedule(torch.tensor([1.0, 0.5, 0.0])))
+    epsilon = Step(None, torch.tensor([0, 2]), None, None, VariancePreserving(torch.tensor([1.0, 0.5, 0.0])))
     assert weighting(epsilon).isfinite().all()
 
 

@@ -28,7 +28,7 @@ EVERY_TIME = torch.arange(1000)
 def test_at_zero_the_consistency_function_is_the_identity():
     torch.manual_seed(0)
     noisy, sample = torch.randn(2, 3, 4, 8, 8)
-    result = consistency(sample, noisy, torch.tensor([0, 0, 500]))
+    result = consistency(sample, noisy, torch.tensor([0, 0, 500]), ClosedForm().noise_schedule)
     torch.testing.assert_close(result[:2], noisy[:2], rtol=0, atol=0)
     assert not torch.allclose(result[2], noisy[2])
 
@@ -43,6 +43,9 @@ def test_scalings_are_those_of_the_scheduler():
 
 
 # The target
+
+
+Untold = SimpleNamespace(embeds_guidance=False, noise_schedule=ClosedForm().noise_schedule)
 
 
 class WithAverage(ClosedForm):
@@ -100,7 +103,7 @@ def test_target_is_the_target_network_after_one_guided_ddim_step(types, target):
 def test_the_grid_is_the_schedulers():
     """So that training and sampling mean the same times by one step."""
     method = LatentConsistency(7.5, grid=25)
-    changes = dict(method.sampling(SimpleNamespace(embeds_guidance=False))["scheduler"])
+    changes = dict(method.sampling(Untold)["scheduler"])
     scheduler = getattr(diffusers, changes.pop("type"))(**SD, **changes)
     scheduler.set_timesteps(25)
     torch.manual_seed(0)
@@ -219,7 +222,7 @@ def test_without_an_average_it_is_refused_before_anything_is_loaded(thin_sdxl, t
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (dict(grid=30), "model.method.grid=30 does not divide 1000 timesteps; use 50"),
+        (dict(grid=30), "model.method.grid=30 does not divide 1000 timesteps; use one of 1, 2"),
         (dict(grid=0), "model.method.grid=0: give a whole number of 1 or more"),
         (dict(target="teacher"), "model.method.target='teacher' is unknown; use 'average' or 'student'"),
         (dict(steps=51), r"model.method.steps=51: the sampler takes 1 to 50 \(model.method.grid\) steps"),

@@ -43,7 +43,7 @@ def test_one_step_with_the_target_is_the_teachers_steps(teacher_type, student_ty
     method = ProgressiveDistillation(steps, substeps, guidance_scale=scale)
     noisy, timesteps, captions = grid_batch(steps)
     scales = None if scale is None else torch.full((len(noisy),), scale, dtype=torch.double)
-    sample, _ = method.target(distiller, noisy, timesteps, 1000 // steps, dict(caption=captions), scales)
+    sample, _ = method.target(distiller, noisy, (timesteps + 1) * steps // 1000, dict(caption=captions), scales)
     target = distiller.noise_schedule.from_sample(sample, noisy, timesteps)
     for timestep in timesteps.unique().tolist():
         rows = timesteps == timestep

@@ -9,7 +9,7 @@ from runs import finish, start
 from safetensors.torch import load_file
 
 from diffdistill.config.read import load_config
-from diffdistill.families.base import freeze
+from diffdistill.families.loading import freeze
 from diffdistill.students.cut import make_student
 
 

@@ -276,7 +276,7 @@ def test_a_student_that_no_config_describes_is_refused(sdxl, keep, message):
 
 
 def test_a_denoiser_without_rules_is_refused():
-    with pytest.raises(InputError, match="no rules for a AutoencoderKL; known denoisers: UNet2DConditionModel"):
+    with pytest.raises(InputError, match=r"no rules for a AutoencoderKL; known denoisers: .*UNet2DConditionModel"):
         plan_student(diffusers.AutoencoderKL, {}, {})
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from diffdistill.errors import InputError
 from diffdistill.students.cut import LayerMap, build_on_meta, plan_student
-from diffdistill.students.features import FeatureTaps, derive_pairs, first_tensor, pair_layers, trace
+from diffdistill.students.features import FeatureTaps, derive_pairs, feature_of, pair_layers, trace
 from diffdistill.students.size import measure
 
 UNet = diffusers.UNet2DConditionModel
@@ -82,7 +82,7 @@ def test_recomputation_in_backward_records_nothing():
     assert net[0].weight.grad.abs().sum() > 0
 
 
-def test_the_feature_of_a_layer_is_the_first_tensor_of_its_output():
+def test_the_feature_of_a_layer_is_the_feature_of_of_its_output():
     x = torch.ones(1)
     for output in (
         x,
@@ -91,9 +91,9 @@ def test_the_feature_of_a_layer_is_the_first_tensor_of_its_output():
         {"sample": x},
         diffusers.models.unets.unet_2d_condition.UNet2DConditionOutput(x),
     ):
-        assert first_tensor(output) is x
-    assert first_tensor(()) is None
-    assert first_tensor("text") is None
+        assert feature_of(output) is x
+    assert feature_of(()) is None
+    assert feature_of("text") is None
 
 
 # Pairs

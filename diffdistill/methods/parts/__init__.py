@@ -2,6 +2,23 @@
 
 from diffdistill.methods.parts.captions import RandomConditioning
 from diffdistill.methods.parts.noise import OffsetNoise, PyramidNoise
-from diffdistill.methods.parts.timesteps import BiasedTimesteps, CubicTimesteps, UniformTimesteps
+from diffdistill.methods.parts.timesteps import (
+    BiasedTimesteps,
+    CosMapTimesteps,
+    CubicTimesteps,
+    LogitNormalTimesteps,
+    ModeTimesteps,
+    UniformTimesteps,
+)
 
-__all__ = ["BiasedTimesteps", "CubicTimesteps", "OffsetNoise", "PyramidNoise", "RandomConditioning", "UniformTimesteps"]
+__all__ = [
+    "BiasedTimesteps",
+    "CosMapTimesteps",
+    "CubicTimesteps",
+    "LogitNormalTimesteps",
+    "ModeTimesteps",
+    "OffsetNoise",
+    "PyramidNoise",
+    "RandomConditioning",
+    "UniformTimesteps",
+]

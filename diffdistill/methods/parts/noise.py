@@ -87,6 +87,6 @@ class Noising:
 
     def __call__(self, schedule: NoiseSchedule, latents: Tensor) -> Noised:
         noise = self.noise(latents)
-        timesteps = self.timesteps(len(schedule), len(latents), latents.device)
+        timesteps = self.timesteps(schedule, latents)
         added = noise + self.perturbation * torch.randn_like(noise) if self.perturbation else noise
         return Noised(schedule.add_noise(latents, added, timesteps), noise, timesteps)

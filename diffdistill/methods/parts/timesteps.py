@@ -1,15 +1,18 @@
 """Which timesteps a batch is noised to.
 
-A part is called with the length of the schedule, a count and a device, and draws integer timesteps (count,) from torch's
-global generator; `check` raises InputError where it does not fit a schedule of that length.
+A part is called with the noise schedule and the latents (B, C, H, W), and draws timesteps (B,) from torch's global
+generator; `check` raises InputError where it does not fit a schedule of that length. Under flow matching what is drawn is a
+share of the way from clean latents to noise, before the schedule's shift.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from diffdistill.errors import InputError, check_range
+from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS
 
 
@@ -36,9 +39,10 @@ class UniformTimesteps:
         """Raise InputError unless `start` and `end` enclose a timestep of a schedule with `length` timesteps."""
         check_span("UniformTimesteps", self.start, self.end, length)
 
-    def __call__(self, length: int, count: int, device: torch.device) -> Tensor:
-        self.check(length)
-        return torch.randint(self.start, self.end or length, (count,), device=device)
+    def __call__(self, schedule: NoiseSchedule, latents: Tensor) -> Tensor:
+        self.check(len(schedule))
+        cells = torch.randint(self.start, self.end or len(schedule), latents.shape[:1], device=latents.device)
+        return schedule.spread(cells, latents)
 
 
 @MODELS.register_module()
@@ -75,21 +79,82 @@ class BiasedTimesteps:
         portion = max(1, int(self.portion * length))
         return (0, portion) if self.favour == "earlier" else (length - portion, length)
 
-    def __call__(self, length: int, count: int, device: torch.device) -> Tensor:
-        self.check(length)
-        start, end = self.span(length)
-        weights = torch.ones(length, device=device)
+    def __call__(self, schedule: NoiseSchedule, latents: Tensor) -> Tensor:
+        self.check(len(schedule))
+        start, end = self.span(len(schedule))
+        weights = torch.ones(len(schedule), device=latents.device)
         weights[start:end] = self.multiplier
-        return torch.multinomial(weights, count, replacement=True)
+        return schedule.spread(torch.multinomial(weights, len(latents), replacement=True), latents)
 
 
-@MODELS.register_module()
-class CubicTimesteps:
-    """t = (1 - u^3) T with uniform u in [0, 1), so noisy timesteps come most (Mou et al., 2023, T2I-Adapter, sec. 3.4)."""
+class Density:
+    """A density of the share u in [0, 1] of the way from clean latents to noise.
+
+    Args:
+        shift: under flow matching, instead of the schedule's own; 1 is none.
+    """
+
+    def __init__(self, shift: float | None = None):
+        self.shift = None if shift is None else check_range(f"{type(self).__name__}: shift", shift, above=0)
 
     def check(self, length: int) -> None:
         """Do nothing: every schedule fits."""
 
-    def __call__(self, length: int, count: int, device: torch.device) -> Tensor:
-        uniform = torch.rand(count, device=device)
-        return ((1 - uniform**3) * length).long().clamp(max=length - 1)
+    def share(self, uniform: Tensor) -> Tensor:
+        """The shares (B,) that uniform numbers (B,) in [0, 1) stand for: the inverse of the distribution function."""
+        raise NotImplementedError
+
+    def __call__(self, schedule: NoiseSchedule, latents: Tensor) -> Tensor:
+        uniform = torch.rand(len(latents), device=latents.device)
+        return schedule.at(self.share(uniform), latents, self.shift)
+
+
+@MODELS.register_module()
+class CubicTimesteps(Density):
+    """1 - u^3 with uniform u in [0, 1), so noisy timesteps come most (Mou et al., 2023, T2I-Adapter, sec. 3.4)."""
+
+    def share(self, uniform: Tensor) -> Tensor:
+        return 1 - uniform**3
+
+
+@MODELS.register_module()
+class LogitNormalTimesteps(Density):
+    """The middle of the way comes most: logit(share) is normal (Esser et al., 2024, arXiv:2403.03206, eq. 19).
+
+    Args:
+        mean: above 0, noisy timesteps come more.
+        std: of the normal distribution.
+    """
+
+    def __init__(self, mean: float = 0.0, std: float = 1.0, shift: float | None = None):
+        super().__init__(shift)
+        self.mean, self.std = mean, check_range("LogitNormalTimesteps: std", std, above=0)
+
+    def share(self, uniform: Tensor) -> Tensor:
+        return torch.sigmoid(self.mean + self.std * torch.special.ndtri(uniform.double())).to(uniform.dtype)
+
+
+@MODELS.register_module()
+class ModeTimesteps(Density):
+    """1 - u - scale (cos^2(pi u / 2) - 1 + u) with uniform u (Esser et al., 2024, arXiv:2403.03206, eq. 20).
+
+    Args:
+        scale: from -1, the ends come most, by way of 0, uniform, to 2 / (pi - 2), the middle comes most.
+    """
+
+    def __init__(self, scale: float = 1.29, shift: float | None = None):
+        super().__init__(shift)
+        if not -1 <= scale <= 2 / (math.pi - 2):
+            raise InputError(f"ModeTimesteps: scale={scale!r} must be from -1 to {2 / (math.pi - 2):.3f}")
+        self.scale = scale
+
+    def share(self, uniform: Tensor) -> Tensor:
+        return 1 - uniform - self.scale * (torch.cos(math.pi / 2 * uniform) ** 2 - 1 + uniform)
+
+
+@MODELS.register_module()
+class CosMapTimesteps(Density):
+    """1 - 1 / (tan(pi u / 2) + 1) with uniform u: of density 2 / (pi - 2 pi t + 2 pi t^2) (Esser et al., 2024, eq. 21)."""
+
+    def share(self, uniform: Tensor) -> Tensor:
+        return 1 - 1 / (torch.tan(math.pi / 2 * uniform) + 1)

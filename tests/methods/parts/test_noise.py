@@ -10,11 +10,18 @@ import torch.nn.functional as F
 from diffdistill.errors import InputError
 from diffdistill.methods.denoising import DenoisingKD
 from diffdistill.methods.parts.noise import Noising, OffsetNoise, PyramidNoise
-from diffdistill.methods.parts.timesteps import BiasedTimesteps, CubicTimesteps, UniformTimesteps
-from diffdistill.noise import NoiseSchedule
+from diffdistill.methods.parts.timesteps import (
+    BiasedTimesteps,
+    CosMapTimesteps,
+    CubicTimesteps,
+    LogitNormalTimesteps,
+    ModeTimesteps,
+    UniformTimesteps,
+)
+from diffdistill.noise import VariancePreserving
 
 LENGTH = 1000
-SCHEDULE = NoiseSchedule(torch.linspace(0.999, 0.005, LENGTH))
+SCHEDULE = VariancePreserving(torch.linspace(0.999, 0.005, LENGTH))
 LATENTS = torch.randn(4, 4, 16, 24, generator=torch.Generator().manual_seed(1))
 COUNT = 200_000
 
@@ -34,7 +41,7 @@ def drawn(function, *args, seed=0):
 
 
 def timesteps_of(part, count=COUNT):
-    return drawn(part, LENGTH, count, torch.device("cpu"))
+    return drawn(part, SCHEDULE, torch.zeros(count, 1, 1, 1))
 
 
 def test_without_options_a_step_draws_what_it_always_has():
@@ -155,12 +162,17 @@ def test_cubic_timesteps_come_most_from_the_noisy_end():
         assert (drawn_ < x * LENGTH).double().mean().item() == pytest.approx(expected, abs=5 / math.sqrt(COUNT))
 
 
-@pytest.mark.parametrize("part", [UniformTimesteps(), BiasedTimesteps(), CubicTimesteps()])
+PARTS = [
+    UniformTimesteps(), BiasedTimesteps(), CubicTimesteps(), LogitNormalTimesteps(), ModeTimesteps(), CosMapTimesteps(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_timesteps_are_indices_of_the_schedule(part):
     timesteps = timesteps_of(part, 7)
     assert timesteps.dtype == torch.int64
     assert timesteps.shape == (7,)
-    assert part(1, 5, torch.device("cpu")).tolist() == [0] * 5
+    assert part(VariancePreserving(torch.ones(1) / 2), torch.zeros(5, 1, 1, 1)).tolist() == [0] * 5
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,12 @@
-"""What must be known about each denoiser class of diffusers: how its config is thinned and what inputs it takes."""
+"""The UNet of Stable Diffusion 1.x, 2.x and XL: stages that go down and up again, of ResNets and attentions."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
+from torch import nn
 
 from diffdistill.errors import InputError
-
-Kept = Mapping[str, Sequence[int]]
-
-
-@dataclass(frozen=True)
-class DenoiserRules:
-    """Rules of one denoiser class.
-
-    `thin(config, kept)` returns the diffusers config of a student that keeps the layers `kept` (every ModuleList path of
-    the teacher -> kept indices); `inputs(config, size)` returns example inputs on the current default device; `hint` says
-    in one clause what such a config can express; `blocks` and `layers` are the patterns behind `feature_pairs.level`.
-    """
-
-    thin: Callable[[Mapping, Kept], dict]
-    inputs: Callable[..., dict]
-    hint: str
-    blocks: tuple[str, ...]
-    layers: tuple[str, ...]
+from diffdistill.students.denoisers.rules import DenoiserRules, Kept, register
 
 
 def _depth(kept: Kept, block: str) -> int | list[int] | None:
@@ -99,8 +82,33 @@ def unet_inputs(config: Mapping, size: int | None = None) -> dict:
     return inputs
 
 
-RULES = {
-    "UNet2DConditionModel": DenoiserRules(
+def unet_place(name: str) -> tuple[str, tuple] | None:
+    """The stage of a ResNet, or of a transformer layer of an attention, and its place there; None for other modules.
+
+    ResNet i runs before attention i; a mid block's first ResNet before all.
+    """
+    parts = name.split(".")
+    kind = parts[-2] if len(parts) > 1 else ""
+    if not parts[-1].isdigit() or not (kind == "resnets" or kind.endswith("transformer_blocks")):
+        return None
+    stage = name.split(".resnets")[0].split(".attentions")[0]
+    if "attentions" in parts:
+        return stage, (int(parts[parts.index("attentions") + 1]), 1, int(parts[-1]))
+    return stage, (int(parts[-1]) - 1, 2, 0) if parts[0] == "mid_block" else (int(parts[-1]), 0, 0)
+
+
+def embed_guidance(student: nn.Module, width: int) -> None:
+    """Add an embedding of the guidance scale to a UNet (Meng et al., 2023, sec. 3.1); it is zero, so nothing changes yet."""
+    embedding = student.time_embedding
+    projection = nn.Linear(width, embedding.linear_1.in_features, bias=False)
+    nn.init.zeros_(projection.weight)
+    embedding.cond_proj = projection.to(embedding.linear_1.weight)
+    student.register_to_config(time_cond_proj_dim=width)
+
+
+register(
+    "UNet2DConditionModel",
+    DenoiserRules(
         thin=unet_config,
         inputs=unet_inputs,
         hint=(
@@ -110,12 +118,9 @@ RULES = {
         ),
         blocks=("down_blocks.*", "mid_block", "up_blocks.*"),
         layers=("*_blocks.*.resnets.*", "*_blocks.*.attentions.*", "mid_block.resnets.*", "mid_block.attentions.*"),
-    )
-}
-
-
-def rules_of(denoiser_class: type) -> DenoiserRules:
-    """The rules of a denoiser class. Raises InputError for a class that has none."""
-    if denoiser_class.__name__ not in RULES:
-        raise InputError(f"no rules for a {denoiser_class.__name__}; known denoisers: {', '.join(RULES)}")
-    return RULES[denoiser_class.__name__]
+        parts={"down": "down_blocks", "mid": "mid_block", "up": "up_blocks"},
+        place=unet_place,
+        guidance_key="time_cond_proj_dim",
+        add_guidance=embed_guidance,
+    ),
+)

@@ -1,0 +1,64 @@
+"""What a family reads of a pipeline's small files: which parts it has, and its noise."""
+
+import inspect
+from collections.abc import Mapping
+
+import diffusers
+
+from diffdistill.errors import InputError
+from diffdistill.noise import FlowMatching, NoiseSchedule, ResolutionShift, VariancePreserving
+
+
+def check_parts(family) -> list[str]:
+    """The names of the parts that the pipeline of `family` has.
+
+    Raises InputError for one that is missing, and for one that such a pipeline does not have.
+    """
+    checkpoint = family.checkpoint
+    index = checkpoint.read_json("model_index.json")
+    known = inspect.signature(family.pipeline_class).parameters
+    there = [name for name, part in index.items() if isinstance(part, list) and part[0]]
+    missing = [name for name in (family.denoiser_name, *family.models) if name not in (*there, *family.optional)]
+    foreign = [name for name in there if name not in known]
+    for problem, names in (("without", missing), ("with", foreign)):
+        if names:
+            raise InputError(
+                f"{checkpoint.key}={checkpoint.name}: a {index.get('_class_name')} {problem} {', '.join(names)};"
+                f" {family.key}.type {type(family).__name__} needs a {family.pipeline_class.__name__}"
+            )
+    return there
+
+
+def read_noise_schedule(family, config: Mapping) -> NoiseSchedule:
+    """The noise schedule of training, from the `config` of the pipeline's own scheduler.
+
+    Variance-preserving it is DDPM's, with the betas there; under flow matching it has the shift there. Raises InputError for
+    a scheduler of the wrong kind.
+    """
+    name = config.get("_class_name") or ""
+    where = f"{family.checkpoint.key}={family.checkpoint.name}: scheduler/scheduler_config.json is of a {name}"
+    flows = name.startswith("FlowMatch") or config.get("use_flow_sigmas")
+    if family.noise is VariancePreserving:
+        kin = getattr(getattr(diffusers, name, None), "_compatibles", [])
+        if flows or "DDIMScheduler" not in kin:
+            raise InputError(f"{where}, which has no DDPM or DDIM form; needed is a scheduler of the kind of DDIMScheduler")
+        return VariancePreserving.from_scheduler(diffusers.DDPMScheduler.from_config(config))
+    if not flows:
+        raise InputError(
+            f"{where}, which does not sample flows; needed is a scheduler of the kind of FlowMatchEulerDiscreteScheduler"
+        )
+    shift = config.get("shift") or config.get("flow_shift") or 1.0
+    if config.get("use_dynamic_shifting"):
+        shift = ResolutionShift.from_config(config, family.patch)
+    return FlowMatching(shift, length=config.get("num_train_timesteps", 1000), sigmas_given=family.sigmas_given)
+
+
+def check_resolution(family, height: int, width: int, where: str) -> None:
+    """Raise InputError, naming the place `where`, for pictures that do not split into whole tokens of `family`."""
+    side = family.vae_scale * family.patch
+    if height % side or width % side:
+        near = [max(round(length / side), 1) * side for length in (height, width)]
+        raise InputError(
+            f"{where}: pictures of {height} x {width} do not split into the tokens of a {type(family).__name__}, which are"
+            f" {side} pixels wide; the nearest is {near[0]} x {near[1]}"
+        )
