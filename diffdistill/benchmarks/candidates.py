@@ -20,7 +20,7 @@ from diffdistill.families.architectures import planning
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
 from diffdistill.families.loading import freeze
 from diffdistill.models.plan import Plan
-from diffdistill.students.denoisers import RULES, rules_of
+from diffdistill.students.denoisers.rules import RULES, rules_of
 
 TEACHER = ":teacher"
 PLACES = ("unet", "transformer")  # where a pipeline keeps its denoiser

@@ -51,8 +51,8 @@ def test_every_base_is_inherited():
 
 
 def entries(path: Path) -> set[str]:
-    """The entries of keep lists that the text of a file holds, on one line each."""
-    return set(re.findall(r'"[\w.*\[\]]*_block[\w.*\[\]]*": \[[\d, ]*\]', path.read_text(encoding="utf-8")))
+    """The entries of keep lists that the text of a file holds."""
+    return set(re.findall(r'"[\w.*\[\]]*_block[\w.*\[\]]*": \[[\d,\s]*\]', path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("path", CUTS, ids=short)

@@ -8,11 +8,10 @@ import plans
 import published
 import pytest
 import yaml
-from diffusers import UNet2DConditionModel
 from mim.commands.search import convert2df
 from modelindex.load_model_index import load
 
-from diffdistill.families.architectures import hub_names, load_architecture
+from diffdistill.families.architectures import hub_names
 from diffdistill.shapes.parts import make_unet
 from diffdistill.students.cut import plan_student
 
@@ -24,17 +23,13 @@ MODELS = {model["Name"]: model for file in METAFILES for model in yaml.safe_load
 def teacher_config(checkpoint: str) -> dict:
     """The denoiser's config of a hub name, or of a pipeline of the shapes benchmark."""
     if checkpoint.lower() in hub_names():
-        return load_architecture(hub_names()[checkpoint.lower()])["unet/config.json"]
+        return plans.denoiser_config(hub_names()[checkpoint.lower()])
     return dict(make_unet("sdxl" if "sdxl" in Path(checkpoint).name else "sd").config)
-
-
-def parameters(config: dict) -> int:
-    return plans.unet(config).num_parameters()
 
 
 @cache
 def teacher_parameters(checkpoint: str) -> int:
-    return parameters(teacher_config(checkpoint))
+    return plans.denoiser(teacher_config(checkpoint)).num_parameters()
 
 
 def test_page_is_the_one_the_script_writes():
@@ -60,11 +55,14 @@ def test_parameters_are_those_of_the_config(name):
         assert data["Parameters"] == teacher_parameters(config.model.base.checkpoint)
         return
     checkpoint = config.model.teacher.checkpoint
-    keep = config.model.student.get("keep") or {}
-    student, _ = plan_student(UNet2DConditionModel, teacher_config(checkpoint), keep)
+    teacher, keep = teacher_config(checkpoint), config.model.student.get("keep") or {}
+    kind = plans.denoiser_class(teacher)
+    student, _ = plan_student(kind, teacher, keep)
     for model in (config.model, *(stage.get("model", {}) for stage in config.get("stages", []))):
-        student["time_cond_proj_dim"] = model.get("student", {}).get("guidance_embedding") or student["time_cond_proj_dim"]
-    assert (data["Parameters"], data["Teacher Parameters"]) == (parameters(student), teacher_parameters(checkpoint))
+        if width := model.get("student", {}).get("guidance_embedding"):
+            student["time_cond_proj_dim"] = width
+    assert data["Parameters"] == plans.denoiser(student, kind).num_parameters()
+    assert data["Teacher Parameters"] == teacher_parameters(checkpoint)
 
 
 def test_scores_say_whose_they_are():

@@ -16,15 +16,17 @@ from diffdistill.families.architectures import load_architecture, planning
 from diffdistill.students.size import measure
 
 STUDENTS = plans.students()
-ARCHITECTURES = dict(sd_1="sd_1", sd_2_base="sd_2", sd_2_v="sd_2", sdxl="sdxl", ssd_1b="ssd_1b", vega="vega")
+ARCHITECTURES = {name: name for name in ("sd_1", "sdxl", "ssd_1b", "vega", "sd_3_medium", "sd_35_medium", "sd_35_large")}
+ARCHITECTURES |= {name: name for name in ("flux_dev", "flux_schnell", "pixart_sigma", "qwen_image")}
+ARCHITECTURES |= {name: name for name in ("sana_06", "sana_16", "sana_15_16", "sana_15_48")}
+ARCHITECTURES |= dict(sd_2_base="sd_2", sd_2_v="sd_2", pixart_sigma_512="pixart_sigma")
 EXAMPLES = {published.student_of(name): name for name in STUDENTS}
 VEGA = "vega_distill_from_sdxl_pokemon_blip"
 
 
 @pytest.mark.parametrize(("architecture", "name"), ARCHITECTURES.items())
 def test_architecture_has_its_published_size(architecture, name):
-    config = load_architecture(architecture)["unet/config.json"]
-    assert plans.unet(config).num_parameters() == published.PARAMETERS[name]
+    assert plans.denoiser(plans.denoiser_config(architecture)).num_parameters() == published.PARAMETERS[name]
 
 
 def test_the_published_students_are_all_there():
@@ -34,20 +36,20 @@ def test_the_published_students_are_all_there():
 @pytest.mark.parametrize("name", STUDENTS)
 def test_student_has_its_published_size(name):
     found = plans.plan(name)
-    teacher = published.TEACHERS[found.family.checkpoint.name]
-    assert plans.unet(found.config).num_parameters() == published.PARAMETERS[published.student_of(name)]
-    assert plans.unet(found.family.denoiser_config).num_parameters() == published.PARAMETERS[teacher]
+    teacher, kind = published.TEACHERS[found.family.checkpoint.name], found.family.denoiser_class
+    assert plans.denoiser(found.config, kind).num_parameters() == published.PARAMETERS[published.student_of(name)]
+    assert plans.denoiser(found.family.denoiser_config, kind).num_parameters() == published.PARAMETERS[teacher]
 
 
 @pytest.mark.parametrize("name", published.GMACS)
 def test_operations_of_published_denoisers(name):
-    config = plans.plan(EXAMPLES[name]).config if name in EXAMPLES else load_architecture(name)["unet/config.json"]
-    figures, _ = measure(plans.unet(config))
+    config = plans.plan(EXAMPLES[name]).config if name in EXAMPLES else plans.denoiser_config(name)
+    figures, _ = measure(plans.denoiser(config))
     assert (round(figures["gmacs"]), round(figures["gmacs_without_attention"])) == published.GMACS[name]
 
 
 def test_vega_has_its_published_parts():
-    unet = plans.unet(plans.plan(VEGA).config)
+    unet = plans.denoiser(plans.plan(VEGA).config)
     parts = Counter()
     for name, parameter in unet.named_parameters():
         parts[name.split(".")[0]] += parameter.numel()
@@ -83,7 +85,7 @@ def test_every_tensor_of_vega_has_its_source_in_ssd_1b():
 
 
 def shapes(config: dict) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in plans.unet(config).state_dict().items()}
+    return {name: tensor.shape for name, tensor in plans.denoiser(config).state_dict().items()}
 
 
 @pytest.mark.parametrize(

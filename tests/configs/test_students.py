@@ -16,7 +16,7 @@ from diffdistill.families.architectures import load_architecture
 from diffdistill.files import save_whole
 from diffdistill.registry import DATASETS, MODELS
 from diffdistill.students.cut import make_student, plan_student
-from diffdistill.students.denoisers import unet_inputs
+from diffdistill.students.denoisers.unet import unet_inputs
 from diffdistill.students.features import derive_pairs
 
 STUDENTS = plans.students()
@@ -157,6 +157,33 @@ def test_koala_compares_every_self_attention_it_keeps(name):
     assert set(plans.plan(name).pairs) == {*expected, *same("down_blocks.0", "up_blocks.2")}
 
 
+STREAMS = ("", ":text")
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_flux_mini_compares_as_its_authors_say(stream):
+    """Double block x with the teacher's 4x (TencentARC's config and model card), single ones with those they came from."""
+    singles = [3, 7, 11, 15, 19, 23, 27, 31, 35, 37]
+    expected = [*enumerate([3, 7, 11, 15, 18])], [*enumerate(singles)]
+    found = plans.plan("flux_mini_distill_from_flux_dev_laion_pop").pairs
+    for path, pairs in zip(("transformer_blocks", "single_transformer_blocks"), expected, strict=True):
+        assert {(f"{path}.{ours}{stream}", f"{path}.{theirs}{stream}") for ours, theirs in pairs} <= set(found)
+    assert len(found) == len(STREAMS) * (5 + 10)
+
+
+def test_ppcl_compares_the_first_block_of_an_interval_with_its_end():
+    ends = {3: 4, 5: 7, 8: 10, 11: 12, 15: 24, 25: 27, 29: 30, 42: 43, 45: 47, 48: 49, 52: 53, 54: 55, 56: 57}
+    dropped = {block for start, end in ends.items() for block in range(start + 1, end + 1)}
+    kept = [block for block in range(60) if block not in dropped]
+    found = plans.plan("qwen_image_35_recover_from_qwen_image_laion_pop").pairs
+    assert set(found) == {
+        (f"transformer_blocks.{ours}{stream}", f"transformer_blocks.{ends.get(origin, origin)}{stream}")
+        for ours, origin in enumerate(kept)
+        for stream in STREAMS
+    }
+    assert len(kept) == 35
+
+
 def pairs_on_sd(cut: str, **options) -> list[tuple[str, str]]:
     """The pairs of stages and mid block that the rule gives a cut of SD 1.x."""
     keep = plans.keep_of_cut(cut)
@@ -189,7 +216,7 @@ def test_shapes_student_takes_a_step_and_loads_in_diffusers(name, tmp_path):
     config = load_config(name)
     distiller = MODELS.build(config.model)
     student = distiller.student
-    assert student.num_parameters() == plans.unet(plans.plan(name).config).num_parameters()
+    assert student.num_parameters() == plans.denoiser(plans.plan(name).config).num_parameters()
 
     pictures = DATASETS.build(config.train_dataloader.dataset).__getitems__([0, 1, 2])
     losses = distiller(**default_collate(pictures))

@@ -3,11 +3,11 @@
 import json
 from functools import cache
 
-from diffusers import UNet2DConditionModel
+import diffusers
 from mmengine.config import Config
 
 from diffdistill.config.read import config_root, load_config
-from diffdistill.families.architectures import planning
+from diffdistill.families.architectures import load_architecture, planning
 from diffdistill.models.distiller import StudentPlan
 from diffdistill.students.cut import build_on_meta
 
@@ -53,6 +53,17 @@ def plan(name: str) -> StudentPlan:
     return plan_of(json.dumps(keys, sort_keys=True))
 
 
-def unet(config: dict) -> UNet2DConditionModel:
-    """The denoiser of a diffusers config on the meta device."""
-    return build_on_meta(UNet2DConditionModel, config).eval()
+def denoiser_config(architecture: str) -> dict:
+    """The diffusers config of the denoiser of an architecture."""
+    files = load_architecture(architecture)
+    return next(files[path] for path in ("unet/config.json", "transformer/config.json") if path in files)
+
+
+def denoiser_class(config: dict) -> type:
+    """The class that a diffusers config names; UNets where it names none."""
+    return getattr(diffusers, config.get("_class_name", "UNet2DConditionModel"))
+
+
+def denoiser(config: dict, kind: type | None = None) -> diffusers.ModelMixin:
+    """The denoiser of a diffusers config on the meta device, of the class `kind` or of the one that the config names."""
+    return build_on_meta(kind or denoiser_class(config), config).eval()
