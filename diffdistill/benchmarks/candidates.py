@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,25 +17,31 @@ from diffdistill.config.read import load_config, short_name
 from diffdistill.config.stages import last_stage, plan_stages, stage_configs
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
+from diffdistill.families.base import Family
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
-from diffdistill.families.loading import freeze
+from diffdistill.families.known import denoiser_names, find_family
+from diffdistill.families.loading import freeze, load_pipeline
 from diffdistill.models.plan import Plan
-from diffdistill.students.denoisers.rules import RULES, rules_of
+from diffdistill.students.denoisers.rules import RULES
 
 TEACHER = ":teacher"
-PLACES = ("unet", "transformer")  # where a pipeline keeps its denoiser
-LATENT_PIXELS = 8  # of a denoiser alone, without a VAE that tells: all published families have this
+LATENT_PIXELS = 8  # of a denoiser alone, without a VAE that tells: most published families have this
 
 
 @dataclass
 class Candidate:
-    """A denoiser to measure, with the pipeline around it where one is known."""
+    """A denoiser to measure, with its family, and the pipeline around it, where they are known."""
 
     name: str
     denoiser: nn.Module
     pipeline: diffusers.DiffusionPipeline | None
     weights: str  # "checkpoint" or "random"
-    latent_pixels: int = LATENT_PIXELS  # of a picture's side, to one of the latents'
+    family: Family | None = None
+
+    @property
+    def latent_pixels(self) -> int:
+        """How many pixels of a picture's side are one of the latents'."""
+        return self.family.vae_scale if self.family else LATENT_PIXELS
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Loader:
         if class_name not in RULES:
             raise InputError(f"source={folder}: holds a {class_name}; known denoisers: {', '.join(RULES)}")
         path = Path(folder).resolve()
-        name = path.parent.name if path.name in PLACES else path.name
+        name = path.parent.name if path.name in denoiser_names() else path.name
         if self.random_weights:
             return Candidate(name, self.random("diffusers", class_name, config), None, "random")
         checkpoint.check_components([""])
@@ -85,30 +91,26 @@ class Loader:
     def load_pipeline(self, source: str) -> Candidate:
         """The denoiser of the pipeline `source` (a folder, a packaged pipeline or a hub name), with the pipeline around it.
 
-        Raises InputError for a pipeline without a denoiser of a known kind, and for one that cannot be read.
+        Raises InputError for a pipeline of no known family, and for one that cannot be read.
         """
         name = source.removeprefix(PACKAGED).rstrip("/").rsplit("/", 1)[-1]
         if self.random_weights:
             with planning():
-                checkpoint = Checkpoint(source, "source")
-                index, pixels = checkpoint.read_json("model_index.json"), latent_pixels(checkpoint)
-                place = next((place for place in PLACES if place in index), None)
-                if place is None:
-                    raise InputError(f"source={source}: a {index['_class_name']}, which has no {' or '.join(PLACES)}")
-                denoiser = self.random(*index[place], checkpoint.read_json(f"{place}/config.json"))
-                return Candidate(name, denoiser, self.surround(checkpoint, place, denoiser), "random", pixels)
-        else:
-            load = diffusers.DiffusionPipeline.from_pretrained
-            try:
-                pipeline = self.quietly(Checkpoint(source, "source"), load).to(self.device)
-            except InputError as error:
-                hint = "" if Path(source).exists() else "; its speed can be measured without it, with --random-weights"
-                raise InputError(f"{error}{hint}") from error
-        denoiser = next((getattr(pipeline, place) for place in PLACES if hasattr(pipeline, place)), None)
-        rules_of(type(denoiser))
-        denoiser.requires_grad_(False)
-        pixels = pipeline.vae_scale_factor
-        return Candidate(name, denoiser, pipeline if self.pipelines else None, "checkpoint", pixels)
+                family = find_family(Checkpoint(source, "source"))
+                denoiser = self.random("diffusers", family.denoiser_class.__name__, family.denoiser_config)
+                return Candidate(name, denoiser, self.surround(family, denoiser), "random", family)
+        try:
+            family = find_family(Checkpoint(source, "source"))
+            if not self.pipelines:
+                denoiser = self.read(family.denoiser_class, family.checkpoint, family.denoiser_name)
+                return Candidate(name, denoiser, None, "checkpoint", family)
+            options = dict(pipeline_class=family.pipeline_class, dtype=self.dtype, **family.load_options)
+            pipeline = self.quietly(load_pipeline, family.checkpoint, **options).to(self.device)
+        except InputError as error:
+            hint = "" if Path(source).exists() else "; its speed can be measured without it, with --random-weights"
+            raise InputError(f"{error}{hint}") from error
+        denoiser = getattr(pipeline, family.denoiser_name).requires_grad_(False)
+        return Candidate(name, denoiser, pipeline, "checkpoint", family)
 
     def load_config(self, source: str) -> Candidate:
         """The student of the config `source`, or its teacher for `CONFIG:teacher`. Raises InputError where it has none."""
@@ -129,22 +131,22 @@ class Loader:
             if family.checkpoint.is_folder and not self.random_weights and self.pipelines:
                 pipeline = family.assemble(family.load(self.dtype), denoiser).to(self.device)
             else:
-                pipeline = self.surround(family.checkpoint, family.denoiser_name, denoiser, family.vae)
-            pixels = latent_pixels(family.checkpoint)
+                pipeline = self.surround(family, denoiser)
         origin = config.model.get("teacher") or config.model.get("base")
         teacher = str(origin.get("denoiser") or family.checkpoint.name)
         name = Path(teacher.removeprefix(PACKAGED)).name if is_teacher else short_name(config.filename)
-        return Candidate(name, denoiser, pipeline, "checkpoint" if on_disk else "random", pixels)
+        return Candidate(name, denoiser, pipeline, "checkpoint" if on_disk else "random", family)
 
     def random(self, library: str, class_name: str, config: Mapping) -> nn.Module:
         """A model of `library` with random weights, frozen, in this loader's dtype and on its device."""
         return random_model(library, class_name, config, self.dtype, self.device)
 
-    def surround(
-        self, checkpoint: Checkpoint, place: str, denoiser: nn.Module, vae: Checkpoint | None = None
-    ) -> diffusers.DiffusionPipeline | None:
+    def surround(self, family: Family, denoiser: nn.Module) -> diffusers.DiffusionPipeline | None:
         """A pipeline with random weights around `denoiser`; None if this loader loads denoisers alone."""
-        return random_pipeline(checkpoint, self.dtype, self.device, {place: denoiser}, vae) if self.pipelines else None
+        if not self.pipelines:
+            return None
+        own = {family.denoiser_name: denoiser}
+        return random_pipeline(family.checkpoint, self.dtype, self.device, own, family.vae)
 
     def on_disk(self, config: Config, plan: Plan, is_teacher: bool) -> tuple[Checkpoint, str] | None:
         """Where the weights of a config's denoiser are, as (checkpoint, subfolder); None where they are not on this disk."""
@@ -157,22 +159,20 @@ class Loader:
 
     def read(self, model_class: type, checkpoint: Checkpoint, subfolder: str = "") -> nn.Module:
         """The model of `checkpoint` with its own weights, frozen, in this loader's dtype and on its device."""
-        model = self.quietly(checkpoint, model_class.from_pretrained, subfolder=subfolder or None)
+        model = self.quietly(
+            checkpoint.load, model_class.from_pretrained, subfolder=subfolder or None, torch_dtype=self.dtype
+        )
         return freeze(model, self.dtype).to(self.device)
 
-    def quietly(self, checkpoint: Checkpoint, load, **options):
-        """What `load` returns for `checkpoint` in this loader's dtype, without a warning of how the dtype is passed.
+    @staticmethod
+    def quietly(load: Callable, *args, **options):
+        """What `load` returns, without a warning of how the dtype is passed.
 
-        It is passed as `torch_dtype`, the older of its two names, which all supported versions know.
+        That is as `torch_dtype`, the older of its two names, which all supported versions know.
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
-            return checkpoint.load(load, torch_dtype=self.dtype, **options)
-
-
-def latent_pixels(checkpoint: Checkpoint) -> int:
-    """How many pixels wide one element of the latents is: the VAE halves a picture between its stages."""
-    return 2 ** (len(checkpoint.read_json("vae/config.json")["block_out_channels"]) - 1)
+            return load(*args, **options)
 
 
 def plan_of(config: Config) -> Plan | None:

@@ -1,10 +1,12 @@
 """How fast teacher and students are: one call of the denoiser, and the whole pipeline, all models in one interleaved run."""
 
+import inspect
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 
+import diffusers
 import torch
 from torch import nn
 
@@ -14,12 +16,13 @@ from diffdistill.benchmarks.published import PRESETS
 from diffdistill.benchmarks.timing import Part, interleave, median_ratio, ninetieth
 from diffdistill.benchmarks.variants import Variant
 from diffdistill.errors import InputError
+from diffdistill.families.reading import check_resolution
 from diffdistill.models.plan import DTYPES, warn_of_half_on_cpu
 from diffdistill.students.cut import build_on_meta
-from diffdistill.students.denoisers import rules_of
+from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.size import count, measure
 
-PROMPT = "a dog"  # padded to the same length as any other
+PROMPT = "a dog"  # most text encoders pad it to the same length as any other
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Protocol:
     """What is measured, and how often.
 
     `resolution` is the side of a picture in pixels, by default the native one of each model. A step is one call of the
-    denoiser with `batch` samples; in the pipeline, guidance (any `guidance_scale` above 1) doubles them.
+    denoiser with `batch` samples; in the pipeline, guidance (any `guidance_scale` above 1) doubles them, unless the denoiser
+    is told the scale.
     """
 
     device: str
@@ -66,33 +70,50 @@ class Entry:
 
     def part(self, function: Callable[[], object]) -> Part:
         """The part that calls `function` in this entry's variant; bringing the weights into its form is not timed."""
-        return Part(lambda: self.variant.run(function), lambda: self.variant.prepare(self.candidate.denoiser))
+        denoiser = self.candidate.denoiser
+        return Part(lambda: self.variant.run(function, denoiser), lambda: self.variant.prepare(denoiser))
 
 
 def latent_size(candidate: Candidate, resolution: int | None) -> int:
     """Width of the latents of a picture `resolution` wide, by default of the native one.
 
-    Raises InputError for a resolution that the VAE cannot divide.
+    Raises InputError for a resolution that the VAE, or the denoiser, cannot divide.
     """
     if resolution is None:
-        return candidate.denoiser.config.sample_size
+        return rules_of(type(candidate.denoiser)).latent_size(candidate.denoiser.config)
+    if candidate.family:
+        check_resolution(candidate.family, resolution, resolution, f"--resolution {resolution}, {candidate.name}")
     if resolution % candidate.latent_pixels:
         raise InputError(f"--resolution {resolution}: {candidate.name} needs a multiple of {candidate.latent_pixels}")
     return resolution // candidate.latent_pixels
 
 
 def step_inputs(denoiser: nn.Module, size: int, protocol: Protocol) -> dict:
-    """Random inputs of a denoiser in the protocol's dtype, on its device."""
+    """Random inputs of a denoiser in the protocol's dtype, on its device; what is not zero, such as a mask, stays."""
 
     def fill(value):
         if isinstance(value, dict):
             return {key: fill(entry) for key, entry in value.items()}
-        value = value.expand(protocol.batch, *value.shape[1:])
+        if isinstance(value, list):  # an entry for each sample
+            return value * protocol.batch
+        if not isinstance(value, torch.Tensor):
+            return value
+        if len(value) == 1:  # else it is the same for all samples, such as the places of tokens
+            value = value.repeat(protocol.batch, *[1] * (value.ndim - 1))
         if not value.is_floating_point():
-            return value.clone().to(protocol.device)
-        return torch.randn(value.shape).to(protocol.device, DTYPES[protocol.dtype])
+            return value.to(protocol.device)
+        value = value if value.any() else torch.randn(value.shape)
+        return value.to(protocol.device, DTYPES[protocol.dtype])
 
     return fill(rules_of(type(denoiser)).inputs(denoiser.config, size))
+
+
+def guidance(pipeline: diffusers.DiffusionPipeline, scale: float) -> dict:
+    """The arguments of the pipeline's call that guide it by `scale`."""
+    if inspect.signature(pipeline.__call__).parameters["guidance_scale"].default is None:
+        # Of Qwen-Image: its guidance_scale is for denoisers that are told the scale, of which none is published.
+        return dict(true_cfg_scale=scale, negative_prompt=" ")
+    return dict(guidance_scale=scale)
 
 
 def call_denoiser(entry: Entry, protocol: Protocol) -> Callable[[], object]:
@@ -104,8 +125,8 @@ def call_denoiser(entry: Entry, protocol: Protocol) -> Callable[[], object]:
 def call_pipeline(entry: Entry, protocol: Protocol) -> Callable[[], object]:
     """A function that makes one batch of pictures with the entry's pipeline, always from the same noise."""
     candidate, pipeline = entry.candidate, entry.candidate.pipeline
-    side = latent_size(candidate, protocol.resolution) * candidate.latent_pixels
-    place = next(name for name, part in pipeline.components.items() if part is candidate.denoiser)
+    side, place = latent_size(candidate, protocol.resolution) * candidate.latent_pixels, candidate.family.denoiser_name
+    options = {**candidate.family.call_options, **guidance(pipeline, protocol.guidance_scale)}
     pipeline.set_progress_bar_config(disable=True)
 
     def run():
@@ -116,9 +137,9 @@ def call_pipeline(entry: Entry, protocol: Protocol) -> Callable[[], object]:
                 height=side,
                 width=side,
                 num_inference_steps=protocol.steps,
-                guidance_scale=protocol.guidance_scale,
                 generator=torch.Generator().manual_seed(0),
                 output_type="pt",
+                **options,
             )
         finally:
             setattr(pipeline, place, candidate.denoiser)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import diffusers
 import torch
 import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 
 from diffdistill.families.checkpoint import Checkpoint
@@ -48,7 +49,7 @@ def random_pipeline(
     """The pipeline of `checkpoint` with random weights, of which only config files are read.
 
     `denoiser` (name -> model) takes the place of the pipeline's own, and the config of `vae` that of its VAE. Where the
-    checkpoint is no folder, the tokenizers have one token for each character: a prompt is padded to the same length anyway.
+    checkpoint is no folder, stand-ins take the place of the tokenizers.
     """
     index = checkpoint.read_json("model_index.json")
     pipeline_class = getattr(diffusers, index["_class_name"])
@@ -67,7 +68,7 @@ def random_pipeline(
                 tokenizer = checkpoint.load(getattr(transformers, class_name).from_pretrained, subfolder=name)
             else:
                 encoder = checkpoint.read_json(f"{name.replace('tokenizer', 'text_encoder')}/config.json")
-                tokenizer = stand_in_tokenizer(encoder["vocab_size"], encoder["max_position_embeddings"])
+                tokenizer = stand_in_tokenizer(class_name, encoder)
             parts[name] = tokenizer
         else:
             own = vae if name == "vae" else None
@@ -79,7 +80,17 @@ def random_pipeline(
     return pipeline_class(**{name: value for name, value in (options | parts).items() if name in known})
 
 
-def stand_in_tokenizer(size: int, length: int) -> transformers.CLIPTokenizer:
+def stand_in_tokenizer(class_name: str, encoder: Mapping) -> transformers.PreTrainedTokenizerBase:
+    """A tokenizer in the place of one of the class of that name, for a text encoder of the config `encoder`.
+
+    CLIP's pads a prompt to the same length anyway; where a prompt's own length counts, its words do.
+    """
+    if class_name.startswith("CLIP"):
+        return clip_tokenizer(encoder["vocab_size"], encoder["max_position_embeddings"])
+    return word_tokenizer()
+
+
+def clip_tokenizer(size: int, length: int) -> transformers.CLIPTokenizer:
     """A CLIP tokenizer of `size` tokens that knows printable ASCII, one token a character."""
     characters = [chr(code) for code in range(33, 127)]
     tokens = [*characters, *(f"{character}</w>" for character in characters)]
@@ -87,3 +98,12 @@ def stand_in_tokenizer(size: int, length: int) -> transformers.CLIPTokenizer:
     tokens += ["<|startoftext|>", "<|endoftext|>"]  # the last two, as in CLIP's own vocabulary
     vocabulary = {token: number for number, token in enumerate(tokens)}
     return transformers.CLIPTokenizer(vocab=vocabulary, merges=[], pad_token=tokens[-1], model_max_length=length)
+
+
+def word_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """A tokenizer for which every word and every mark is one token, the same for all."""
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    special = dict(pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special)

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffdistill.errors import InputError
 
-# "sdpa" leaves the choice of the kernel to torch, the next three are single kernels of it; "plain" is softmax(Q K^T) V.
+# "sdpa" leaves the choice of the kernel to torch, three are single kernels of it; "plain" is softmax(Q K^T) V.
 KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
@@ -19,6 +19,8 @@ KERNELS = {
 }
 PROCESSORS = {"sdpa": AttnProcessor2_0, "plain": AttnProcessor, "xformers": XFormersAttnProcessor}
 ATTENTIONS = (*PROCESSORS, *KERNELS)
+# A denoiser whose attention is of a kind of its own keeps its processors, and is told the kernel instead.
+OF_ITS_OWN = {**KERNELS, "sdpa": None, "plain": SDPBackend.MATH}
 WORDS = ("eager", "channels_last", "compile", *ATTENTIONS)
 
 
@@ -54,16 +56,31 @@ class Variant:
     def prepare(self, denoiser: nn.Module) -> None:
         """Bring the weights, which all variants share, into this variant's form."""
         denoiser.to(memory_format=self.memory_format)
+        if not self.replaces_processors(denoiser):
+            return
         processor = PROCESSORS.get(self.attention, AttnProcessor2_0)
         if any(type(own) is not processor for own in denoiser.attn_processors.values()):
             denoiser.set_attn_processor(processor())
 
-    def run(self, function: Callable[[], object]) -> object:
-        """Call `function` with the attention kernel of this variant, and return its result.
+    def replaces_processors(self, denoiser: nn.Module) -> bool:
+        """Whether the attention of `denoiser` is of the common kind, which has a processor for every variant.
+
+        Raises InputError where it is not, and this variant needs one.
+        """
+        common = all(type(own) in PROCESSORS.values() for own in denoiser.attn_processors.values())
+        if not common and self.attention not in OF_ITS_OWN:
+            raise InputError(
+                f"--variants {self.name}: the attention of a {type(denoiser).__name__} does not run by {self.attention};"
+                f" choose one of {', '.join(OF_ITS_OWN)}"
+            )
+        return common
+
+    def run(self, function: Callable[[], object], denoiser: nn.Module) -> object:
+        """Call `function`, which calls `denoiser`, with the attention kernel of this variant, and return its result.
 
         Raises InputError where torch has no such kernel for the device, dtype or shape.
         """
-        kernel = KERNELS.get(self.attention)
+        kernel = (KERNELS if self.replaces_processors(denoiser) else OF_ITS_OWN).get(self.attention)
         context: AbstractContextManager = sdpa_kernel(kernel) if kernel else nullcontext()
         try:
             with torch.no_grad(), context:

@@ -44,19 +44,22 @@ def size_table(figures: Mapping) -> Table:
     teacher, student = figures["teacher"], figures["student"]
     table = grid("", figures["origin"], "student", "kept", " ")
 
-    def row(label: str, whole: float, part: float) -> None:
+    def row(label: str, whole: float, part: float, digits: str = ",.0f") -> None:
         share = f"{100 * part / whole:.0f} %" if whole else "–"
-        table.add_row(label, Text(f"{whole:,.0f}", TEACHER), Text(f"{part:,.0f}", STUDENT), share, bar(part, whole, STUDENT))
+        texts = Text(f"{whole:{digits}}", TEACHER), Text(f"{part:{digits}}", STUDENT)
+        table.add_row(label, *texts, share, bar(part, whole, STUDENT))
 
     row("parameters", teacher["parameters"], student["parameters"])
     for label, whole in teacher["parts"].items():
         row(f"  {label.replace('_', ' ')}", whole, student["parts"][label])
     table.add_section()
     for key, label in COSTS.items():
-        row(label, teacher[key], student[key])
+        row(label, teacher[key], student[key], ",.0f" if teacher[key] >= 10 else ".3g")
     table.add_section()
     for kind, whole in teacher["layers"].items():
-        row(LAYERS.get(kind, kind.replace("_", " ")), whole, student["layers"].get(kind, 0))
+        label = kind.replace("_", " ")
+        label = label if kind in teacher["parts"] else LAYERS.get(kind, label)  # a transformer's layers are its parts
+        row(label, whole, student["layers"].get(kind, 0))
     return table
 
 
@@ -74,8 +77,8 @@ def layer_picture(figures: Mapping) -> Table:
             before = owner
         table.add_row(block, line)
     resnets = any(".resnets." in name for layers in figures["kept"].values() for name in layers)
-    marks = [("●", STUDENT), " ResNet  ", ("■", STUDENT), " transformer layer  ", ("○ □" if resnets else "□", LOST)]
-    table.add_row("", Text.assemble(*marks[0 if resnets else 2 :], " left out"))
+    kept = [("●", STUDENT), " ResNet  ", ("■", STUDENT), " transformer layer  "] if resnets else [("■", STUDENT), " block  "]
+    table.add_row("", Text.assemble(*kept, ("○ □" if resnets else "□", LOST), " left out"))
     return table
 
 

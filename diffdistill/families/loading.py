@@ -50,22 +50,28 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def load_pipeline(
-    checkpoint: Checkpoint, pipeline_class: type = diffusers.DiffusionPipeline, variant: str | None = None, **given
+    checkpoint: Checkpoint,
+    pipeline_class: type = diffusers.DiffusionPipeline,
+    variant: str | None = None,
+    dtype: torch.dtype | None = None,
+    **given,
 ) -> diffusers.DiffusionPipeline:
     """The pipeline of `checkpoint`, by `pipeline_class.from_pretrained`, every model of it loaded by `load_model`.
 
-    `given` are parts that take the place of the checkpoint's own, None for one that is left out, and other options.
+    They come in `dtype`, by default in that of the libraries. `given` are parts that take the place of the checkpoint's own,
+    None for one that is left out, and other options.
     """
     if not checkpoint.is_folder:
         checkpoint = checkpoint.at(checkpoint.load(pipeline_class.download, variant=variant, **given))
     index = checkpoint.read_json("model_index.json")
     # diffusers wants to be told of parts that the pipeline was saved without, such as SD3's T5.
     given = {name: None for name, part in index.items() if part == [None, None]} | given
+    options = {} if dtype is None else dict(torch_dtype=dtype)
     for name, model_class in model_classes(index).items():
         if name not in given:
             has_variant = variant and any(Path(checkpoint.path, name).glob(f"*.{variant}*"))
             files = variant if has_variant else None  # as the pipeline decides it, for each of its models
-            given[name] = load_model(checkpoint, model_class, subfolder=name, variant=files)
+            given[name] = load_model(checkpoint, model_class, subfolder=name, variant=files, **options)
     return checkpoint.load(pipeline_class.from_pretrained, variant=variant, **given)
 
 

@@ -1,4 +1,4 @@
-"""The denoiser as a picture, one mark a layer, the stages of a UNet going down and up again; and a table of sizes."""
+"""The denoiser as a picture, one mark a layer, stages side by side or going down and up again; and a table of sizes."""
 
 from collections.abc import Mapping
 
@@ -8,18 +8,20 @@ from diffdistill.report.numbers import operations, percent
 
 PARTS = {"down": "in the down stages", "mid": "in the mid block", "up": "in the up stages"}
 LAYERS = {"resnets": "ResNets", "attentions": "attentions", "transformer_blocks": "transformer layers"}
-ROW = 20  # marks in a row, where a stage has no ResNets
+ROW = 20  # marks in a row at most, where a stage has no ResNets
 MARK, GAP, BETWEEN, DROP, PADDING = 9, 4, 12, 40, 8
-HEADING = 34
+HEADING, LETTER = 34, 7
 
 
 def columns_of(layers: Mapping[str, bool]) -> list[list[tuple[str, bool]]]:
     """The layers of a stage, in the order in which they run: every ResNet begins a column, and transformer layers follow.
 
-    A stage without ResNets, a list of a transformer's blocks, is read row by row.
+    A stage without ResNets, a list of a transformer's blocks, is read row by row, rows as equal as may be.
     """
     if not any(".resnets." in name for name in layers):
-        return [list(layers.items())[start::ROW] for start in range(min(ROW, len(layers)))]
+        rows = -(-len(layers) // ROW)
+        wide = -(-len(layers) // max(rows, 1))
+        return [list(layers.items())[start::wide] for start in range(wide)]
     columns: list[list[tuple[str, bool]]] = []
     for name, kept in layers.items():
         if ".resnets." in name or not columns:
@@ -37,6 +39,11 @@ def depths(blocks: list[str]) -> dict[str, int]:
     return found | {block: len(down) for block in blocks if block not in found}
 
 
+def title_of(block: str) -> str:
+    """The heading of a stage: "down 0", "mid", "transformer blocks"."""
+    return block.replace("_blocks.", " ").removesuffix("_block").replace("_", " ")
+
+
 def network_picture(kept: Mapping[str, Mapping[str, bool]]) -> Markup:
     """SVG of `kept` (stage -> layer -> whether the student has it): filled marks are kept, hollow ones dropped."""
     stages = {block: columns_of(layers) for block, layers in kept.items()}
@@ -44,7 +51,7 @@ def network_picture(kept: Mapping[str, Mapping[str, bool]]) -> Markup:
     step = MARK + GAP
     x, boxes = 1.0, {}
     for block, columns in stages.items():
-        wide = max(len(columns) * step - GAP + 2 * PADDING, 44)
+        wide = max(len(columns) * step - GAP + 2 * PADDING, 44, LETTER * len(title_of(block)))
         tall = max(map(len, columns), default=0) * step - GAP + 2 * PADDING
         boxes[block] = (x, HEADING + level[block] * DROP, wide, tall)
         x += wide + BETWEEN
@@ -60,9 +67,8 @@ def network_picture(kept: Mapping[str, Mapping[str, bool]]) -> Markup:
     for block, columns in stages.items():
         left, top, wide, tall = boxes[block]
         layers = [kept for column in columns for _, kept in column]
-        name = block.replace("_blocks.", " ").replace("_blocks", "").replace("_block", "").replace("_", " ")
         parts.append(f'<rect class="stage" x="{left:.1f}" y="{top}" width="{wide:.1f}" height="{tall}" rx="6"/>')
-        parts.append(f'<text class="name" x="{left + wide / 2:.1f}" y="{top - 17}">{escape(name)}</text>')
+        parts.append(f'<text class="name" x="{left + wide / 2:.1f}" y="{top - 17}">{escape(title_of(block))}</text>')
         parts.append(f'<text class="share" x="{left + wide / 2:.1f}" y="{top - 5}">{sum(layers)}/{len(layers)}</text>')
         inner = left + (wide - (len(columns) * step - GAP)) / 2
         for i, column in enumerate(columns):
@@ -99,5 +105,7 @@ def network_rows(figures: Mapping) -> list[tuple[str, str, str, str]]:
             rows.append(row(text, "{:,.0f}".format, whole, student["parts"][label]))
     rows.append(row("operations of a call", operations, teacher["gmacs"], student["gmacs"]))
     for kind, number in teacher["layers"].items():
-        rows.append(row(LAYERS.get(kind, kind.replace("_", " ")), str, number, student["layers"].get(kind, 0)))
+        label = kind.replace("_", " ")
+        label = label if kind in teacher["parts"] else LAYERS.get(kind, label)  # a transformer's layers are its parts
+        rows.append(row(label, str, number, student["layers"].get(kind, 0)))
     return rows

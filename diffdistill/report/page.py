@@ -82,7 +82,10 @@ def network(run: Run) -> dict | None:
     found = run.record.get("network")
     if not found:
         return None
-    return dict(teacher=found["checkpoint"], picture=network_picture(found["kept"]), rows=network_rows(found))
+    resnets = "resnets" in found["teacher"]["layers"]
+    return dict(
+        teacher=found["checkpoint"], picture=network_picture(found["kept"]), rows=network_rows(found), resnets=resnets
+    )
 
 
 def health(run: Run) -> list[tuple[str, str, bool]]:

@@ -21,7 +21,7 @@ class Trained:
 
     Args:
         config: of the run; it stays as it is.
-        checkpoint: a `.pth` of the run, or a folder that it exported, such as `unet` or the `step<N>` of an adapter.
+        checkpoint: a `.pth` of the run, or a folder that it exported: of the denoiser, or the `step<N>` of an adapter.
         sampling: options of the pipeline's call that a user has asked for, over those of the config and of the method.
 
     Raises InputError if there is no such checkpoint, or if it is not one of this config.
@@ -61,8 +61,13 @@ def exported_student(config: Config) -> str:
 
     Raises InputError where there is none.
     """
-    run = Path(config.work_dir)
-    folder = last_adapter(run) or run / "step<N>" if trains_adapters(config.model) else run / "unet"
+    check_parts(config)
+    run, model = Path(config.work_dir), config.model
+    if trains_adapters(model):
+        folder = last_adapter(run) or run / "step<N>"
+    else:
+        origin = model.get("teacher") or model.base
+        folder = run / MODELS.get(origin.type).denoiser_name
     if not folder.exists():
         raise InputError(f"{folder} does not exist: train {Path(config.filename).name} first, or give --checkpoint")
     return str(folder)

@@ -19,7 +19,7 @@ from diffdistill.report.write import warn_of_errors, write_report
 
 
 def train_stages(config: Config, resume: str | None, train: Callable[[Config, str | None], None]) -> None:
-    """Train every stage with `train(config, resume)`; then `<run>/unet` is the student of the last one.
+    """Train every stage with `train(config, resume)`; then `<run>/<denoiser>` is the student of the last one.
 
     With `resume`, stages that have finished are skipped, and the one that was stopped goes on from its last checkpoint.
     """

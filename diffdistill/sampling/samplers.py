@@ -21,6 +21,7 @@ from diffdistill.config.read import load_config, short_name
 from diffdistill.config.stages import last_stage
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
+from diffdistill.families.known import denoiser_names, denoiser_of
 from diffdistill.families.loading import load_pipeline
 from diffdistill.files import read_lines
 from diffdistill.models.plan import DTYPES, warn_of_half_on_cpu
@@ -78,9 +79,8 @@ def pipeline_sampler(source: str, options: Mapping, dtype: str) -> Sampler:
         picture = pipeline(prompt, generator=torch.Generator().manual_seed(seed), output_type="np", **options).images[0]
         return (picture * 255).round().astype(np.uint8)
 
-    denoiser = next(getattr(pipeline, name) for name in ("unet", "transformer") if hasattr(pipeline, name))
     name = source.removeprefix(PACKAGED).rstrip("/").rsplit("/", 1)[-1]
-    return Sampler(name, draw, count(denoiser), steps_of(type(pipeline), options))
+    return Sampler(name, draw, count(denoiser_of(pipeline)), steps_of(type(pipeline), options))
 
 
 def steps_of(pipeline_class: type, options: Mapping) -> int:
@@ -168,11 +168,11 @@ def read_source(
 
 
 def checkpoint_name(checkpoint: str | None) -> list[str]:
-    """The name of a checkpoint's file, or of the folder that holds a `unet/`, as a list of one; an empty list for None."""
+    """The name of a checkpoint's file, or of the folder around a denoiser's, as a list of one; an empty list for None."""
     if checkpoint is None:
         return []
     path = Path(checkpoint).resolve()
-    return [path.parent.name if path.name in ("unet", "transformer") else path.stem]
+    return [path.parent.name if path.name in denoiser_names() else path.stem]
 
 
 def unused(name: str, taken: set[str]) -> str:
