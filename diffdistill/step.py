@@ -15,14 +15,15 @@ class Step:
     `noisy`, `prediction`, `target` and `teacher_prediction` have the shape of the latents (B, C, H, W), the last three the
     prediction type of `schedule`, the student's; `timesteps` is (B,). `sample_weights` (B,) says how much each sample of the
     batch counts in losses that compare with the data: they are the mean of weight times distance. None: all count 1.
-    `features` maps "student layer <- teacher layer" to the outputs (student's, teacher's) of a feature pair, of equal shape.
-    The teacher's tensors carry no gradient.
+    `prediction` and `target` are None where single layers were run, which predict nothing. `features` maps "student layer <-
+    teacher layer" to the outputs (student's, teacher's) of a feature pair, of equal shape. The teacher's tensors carry no
+    gradient.
     """
 
     noisy: Tensor
     timesteps: Tensor
-    prediction: Tensor
-    target: Tensor
+    prediction: Tensor | None
+    target: Tensor | None
     schedule: NoiseSchedule
     sample_weights: Tensor | None = None
     teacher_prediction: Tensor | None = None

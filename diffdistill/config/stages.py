@@ -15,7 +15,8 @@ from diffdistill.config.check import check_model
 from diffdistill.config.read import drop_worker_options
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
-from diffdistill.models.distiller import Distiller, StudentPlan
+from diffdistill.models.distiller import Distiller
+from diffdistill.models.student import StudentPlan
 from diffdistill.registry import MODELS
 from diffdistill.students.cut import first_difference, state_on_meta
 from diffdistill.students.denoisers.rules import rules_of

@@ -32,6 +32,8 @@ class Loss:
 class PredictionLoss(Loss):
     """A loss that compares the student's prediction with another of its shape.
 
+    It has no meaning for a method whose student predicts nothing (`Method.predicts`).
+
     Args:
         weighting: how much each timestep counts, e.g. `dict(type="MinSNR", gamma=5.0)`; by default all alike.
         distance: of one sample, e.g. `dict(type="PseudoHuber")`; by default the mean squared error.

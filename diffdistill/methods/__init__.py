@@ -14,9 +14,11 @@ from diffdistill.methods.parts.timesteps import (
     UniformTimesteps,
 )
 from diffdistill.methods.progressive import ProgressiveDistillation
+from diffdistill.methods.recovery import BlockRecovery
 
 __all__ = [
     "BiasedTimesteps",
+    "BlockRecovery",
     "CosMapTimesteps",
     "CubicTimesteps",
     "DenoisingKD",

@@ -55,6 +55,12 @@ class TrainedModel(Protocol):
     def take_compared_step(self, noisy: Tensor, timesteps: Tensor, condition: dict, target: Tensor) -> Step:
         """Run the student as `take_step` does, and on the same input the teacher, where one is in memory."""
 
+    def take_block_step(self, noisy: Tensor, timesteps: Tensor, condition: dict) -> Step:
+        """Run the teacher, and each student layer of a feature pair, with gradient, on what its own saw in the teacher.
+
+        The Step has features alone. Layers behind which nothing was dropped are left out.
+        """
+
     def predict_teacher(self, noisy: Tensor, timesteps: Tensor, condition: dict) -> tuple[Tensor, Features]:
         """The teacher's prediction and its features, in the compute dtype, without gradient."""
 
@@ -75,12 +81,14 @@ class Method:
     """What one training step computes.
 
     `needs_teacher` keeps the teacher's denoiser in memory whatever the losses need; `needs_average` asks for the moving
-    average of the student; `smallest_batch` is the number of samples that a batch must have. A method has no state that
-    changes: all it returns follows from its arguments and from torch's random numbers.
+    average of the student; `predicts` says whether the step has a prediction to compare, beside features; `smallest_batch`
+    is the number of samples that a batch must have. A method has no state that changes: all it returns follows from its
+    arguments and from torch's random numbers.
     """
 
     needs_teacher = False
     needs_average = False
+    predicts = True
     smallest_batch = 1
 
     def check(self, plan: PlannedModel) -> None:

@@ -2,7 +2,9 @@
 
 from torch import Tensor
 
+from diffdistill.errors import InputError
 from diffdistill.methods.base import Method, PlannedModel, TrainedModel
+from diffdistill.methods.parts.guidance import Guidance
 from diffdistill.methods.parts.noise import Noising
 from diffdistill.registry import MODELS, build_part
 from diffdistill.step import Step
@@ -15,6 +17,8 @@ class DenoisingKD(Method):
     Args:
         conditioning: what is done to the conditioning first, e.g. `dict(type="RandomConditioning")`; by default nothing.
         timesteps, noise, input_perturbation: of `Noising`; by default uniform timesteps and white noise.
+        guidance_scale: a number or a range [low, high], of which student and teacher are told, where both embed it (FLUX.1
+            dev); by default the family's own.
     """
 
     def __init__(
@@ -23,17 +27,26 @@ class DenoisingKD(Method):
         timesteps: dict | None = None,
         noise: dict | None = None,
         input_perturbation: float = 0.0,
+        guidance_scale: float | list[float] | None = None,
     ):
         self.conditioning = conditioning and build_part(MODELS, conditioning, ".conditioning")
         self.noising = Noising(timesteps, noise, input_perturbation)
+        self.told = None if guidance_scale is None else Guidance(guidance_scale)
         self.smallest_batch = self.conditioning.smallest_batch if self.conditioning else 1
 
     def check(self, plan: PlannedModel) -> None:
         self.noising.check(plan.noise_schedule)
+        if self.told and not plan.embeds_guidance:
+            raise InputError(
+                f"model.method.guidance_scale={self.told.usual:g}: the student has no embedding of the scale, so it cannot"
+                " be told; leave it out, or use GuidanceDistillation"
+            )
 
     def __call__(self, model: TrainedModel, latents: Tensor, condition: dict) -> Step:
         schedule = model.noise_schedule
         noisy, noise, timesteps = self.noising(schedule, latents)
+        if self.told:
+            condition = model.tell_guidance(condition, self.told.draw(latents))
         if self.conditioning:
             condition = self.conditioning(model, condition, timesteps)
         return model.take_compared_step(noisy, timesteps, condition, target=schedule.target(latents, noise, timesteps))

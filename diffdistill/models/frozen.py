@@ -1,7 +1,12 @@
-"""Holds frozen models out of the module tree."""
+"""What is not trained: models that are held out of the module tree, and frozen layers of a student."""
+
+from collections.abc import Sequence
 
 import diffusers
 from torch import nn
+
+from diffdistill.errors import InputError
+from diffdistill.students.cut import path_matches
 
 
 class Frozen(nn.Module):
@@ -31,3 +36,19 @@ class Frozen(nn.Module):
 
     def __deepcopy__(self, memo):
         return self
+
+
+def freeze_layers(student: nn.Module, patterns: Sequence[str]) -> nn.Module:
+    """Take the gradients off the modules of `student` whose paths match one of `patterns`; returns it.
+
+    Raises InputError for a pattern that matches nothing.
+    """
+    for pattern in patterns:
+        found = [module for name, module in student.named_modules() if path_matches(pattern, name)]
+        if not found:
+            raise InputError(
+                f"model.student.frozen: {pattern!r} matches no module of the student; e.g. 'transformer_blocks.[01]'"
+            )
+        for module in found:
+            module.requires_grad_(False)
+    return student

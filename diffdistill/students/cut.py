@@ -6,6 +6,7 @@
 
 import functools
 import inspect
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -34,10 +35,11 @@ class LayerMap:
 
     Args:
         kept: for every ModuleList path of the teacher, the indices that the student keeps, in the teacher's numbering.
+        lengths: of these lists in the teacher.
     """
 
-    def __init__(self, kept: Mapping[str, Sequence[int]]):
-        self.kept = dict(kept)
+    def __init__(self, kept: Mapping[str, Sequence[int]], lengths: Mapping[str, int] | None = None):
+        self.kept, self.lengths = dict(kept), dict(lengths or {})
 
     def to_teacher(self, name: str) -> str:
         """The teacher's name of the student's module, stream ("module:stream") or tensor `name`."""
@@ -49,6 +51,17 @@ class LayerMap:
             known = indices is not None and int(part) < len(indices)
             parts.append(str(indices[int(part)]) if known else part)
         return ".".join(parts) + colon + stream
+
+    def interval(self, name: str) -> list[str]:
+        """The teacher's `name`, of a kept layer, and its namesakes in the layers dropped between it and the next."""
+        path, choices = [], []
+        for part in name.split("."):
+            kept = self.kept.get(".".join(path)) if part.isdigit() else None
+            later = [index for index in kept or () if index > int(part)]
+            end = later[0] if later else self.lengths.get(".".join(path), 0)
+            choices.append([part] if kept is None else [str(index) for index in range(int(part), max(end, int(part) + 1))])
+            path.append(part)
+        return [".".join(parts) for parts in itertools.product(*choices)]
 
     def to_student(self, name: str) -> str | None:
         """The student's name of the teacher's module or tensor `name`; None if the student dropped it."""
@@ -101,7 +114,7 @@ def resolve_keep(lengths: Mapping[str, int], keep: Mapping[str, Sequence[int] | 
             )
         if winners:
             kept[path] = list(keep[winners[0]])
-    return LayerMap(kept)
+    return LayerMap(kept, lengths)
 
 
 def build(denoiser_class: type, config: Mapping) -> nn.Module:
@@ -207,16 +220,27 @@ def first_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
     return ""
 
 
-def make_student(teacher: nn.Module, keep: Mapping, fresh: Sequence[str] = ()) -> tuple[nn.Module, LayerMap]:
+FIRST_WEIGHTS = ("kept", "mean")
+
+
+def make_student(
+    teacher: nn.Module, keep: Mapping, fresh: Sequence[str] = (), first_weights: str = "kept"
+) -> tuple[nn.Module, LayerMap]:
     """A student with the kept layers of `teacher` and a copy of their weights, in the teacher's dtype and on its device.
 
-    Tensors whose names match a pattern in `fresh` keep their random first values; see `find_sources`.
+    Tensors whose names match a pattern in `fresh` keep their random first values; see `find_sources`. With `first_weights`
+    "mean" a layer starts as the mean of the kept one and those dropped behind it, up to the next kept one (Amber-Image).
     """
     config, layers = plan_student(type(teacher), teacher.config, keep)
     with torch.device("cpu" if fresh else "meta"):
         student = build(type(teacher), config)
     source, weights = teacher.state_dict(), student.state_dict()
     for name, origin in find_sources(weights, source, layers, fresh).items():
-        weights[name] = source[origin].clone()
+        if first_weights == "mean":
+            together = [source[each] for each in layers.interval(origin) if each in source]
+            together = [tensor for tensor in together if tensor.shape == source[origin].shape]
+            weights[name] = torch.stack(together).mean(0) if len(together) > 1 else source[origin].clone()
+        else:
+            weights[name] = source[origin].clone()
     student.load_state_dict(weights, strict=True, assign=True)
     return student, layers

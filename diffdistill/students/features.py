@@ -82,6 +82,30 @@ class FeatureTaps:
                 handle.remove()
 
 
+@contextmanager
+def record_inputs(model: nn.Module, modules: Sequence[str]) -> Iterator[dict[str, tuple[tuple, dict]]]:
+    """Record inside the block what `modules` of `model` are called with: module -> (args, keyword args)."""
+    seen: dict[str, tuple[tuple, dict]] = {}
+
+    def hook(name):
+        def keep(module, args, kwargs):
+            seen[name] = args, kwargs
+
+        return keep
+
+    handles = [model.get_submodule(name).register_forward_pre_hook(hook(name), with_kwargs=True) for name in modules]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def recovering(pairs: Sequence[tuple[str, str]], layers: LayerMap) -> list[tuple[str, str]]:
+    """The pairs (student layer, teacher layer) that end behind the layer which the student's was copied from."""
+    return [(ours, theirs) for ours, theirs in pairs if layers.to_teacher(ours) != theirs]
+
+
 def trace(denoiser_class: type, config: Mapping, size: int | None = None) -> Shapes:
     """Output shape of every layer in the order in which layers finish, from one forward pass on the meta device.
 

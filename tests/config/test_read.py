@@ -6,15 +6,27 @@ from functools import cache
 
 import pytest
 import runs
+import tiny_transformers
 from mmengine.config import Config, ConfigDict
 
 from diffdistill.config.check import check_model, check_parts
 from diffdistill.config.read import find_config, load_config
 from diffdistill.config.stages import stage_configs
+from diffdistill.families.architectures import hub_names, load_architecture
 from diffdistill.models.plan import Plan
 
 FILES = sorted((runs.ROOT / "configs").rglob("*.py"))
 CONFIGS = [path for path in FILES if "_base_" not in path.parts]
+KINDS = {"StableDiffusion": "sd", "StableDiffusion3": "sd3", "StableDiffusionXL": "sdxl"}
+TRANSFORMERS = {
+    "StableDiffusion3": tiny_transformers.write_sd3,
+    "Flux": tiny_transformers.write_flux,
+    "PixArtSigma": tiny_transformers.write_pixart,
+    "Sana": tiny_transformers.write_sana,
+    "QwenImage": tiny_transformers.write_qwen,
+}
+# What a denoiser's config says of its blocks, and nothing of their widths.
+BLOCKS = ("num_layers", "num_single_layers", "dual_attention_layers", "qk_norm")
 
 
 def name(path) -> str:
@@ -26,16 +38,34 @@ def test_config_says_what_it_trains(path):
     assert len(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") > 40
 
 
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory):
+    """(family, checkpoint) -> the folder of a tiny pipeline with the blocks of that checkpoint."""
+
+    @cache
+    def write(family: str, checkpoint: str) -> str:
+        known = hub_names().get(checkpoint.lower())
+        config = load_architecture(known)["transformer/config.json"] if known else {}
+        blocks = {key: config[key] for key in BLOCKS if key in config}
+        return str(TRANSFORMERS[family](tmp_path_factory.mktemp(family), **blocks))
+
+    return write
+
+
 @pytest.fixture
-def on_disk(request, tmp_path):
-    """A config with a teacher that is here and has the same layers: an embedded pipeline, or the tiny one of its kind."""
+def on_disk(request, transformer):
+    """A config with a teacher that is here and has the same layers: an embedded pipeline, or a tiny one of its kind."""
 
     def load(path) -> Config:
         config = load_config(path.stem)
         origin = config.model.get("base") or config.model.teacher
-        kind = "sdxl" if origin.type == "StableDiffusionXL" else "sd"
-        shapes = origin.checkpoint.startswith("diffdistill::")
-        checkpoint = f"diffdistill::{kind}_shapes" if shapes else str(request.getfixturevalue(f"tiny_{kind}"))
+        kind = KINDS.get(origin.type)
+        if origin.checkpoint.startswith("diffdistill::"):
+            checkpoint = f"diffdistill::{kind}_shapes"
+        elif origin.type in TRANSFORMERS:
+            checkpoint = transformer(origin.type, origin.checkpoint)
+        else:
+            checkpoint = str(request.getfixturevalue(f"tiny_{kind}"))
         origin.update(checkpoint=checkpoint, vae=None)
         if config.model.get("student", {}).get("checkpoint"):
             config.model.student.checkpoint = None

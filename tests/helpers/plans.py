@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from diffdistill.config.read import config_root, load_config
 from diffdistill.families.architectures import load_architecture, planning
-from diffdistill.models.distiller import StudentPlan
+from diffdistill.models.student import StudentPlan
 from diffdistill.students.cut import build_on_meta
 
 RUNS = sorted(path for path in config_root().rglob("*.py") if "_base_" not in path.parts)

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from diffdistill.errors import InputError
-from diffdistill.models.distiller import Distiller, StudentPlan
+from diffdistill.models.distiller import Distiller
+from diffdistill.models.student import StudentPlan
 from diffdistill.students.cut import make_student
 
 SHALLOW = {

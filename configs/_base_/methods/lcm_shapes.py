@@ -3,7 +3,7 @@
 _base_ = ["../schedules/shapes_100.py"]
 
 method = dict(
-    method=dict(type="LatentConsistency", guidance_scale=[2.0, 4.0], steps=2),
+    method=dict(_delete_=True, type="LatentConsistency", guidance_scale=[2.0, 4.0], steps=2),
     losses=dict(task=dict(distance=dict(type="PseudoHuber", per_element=True)), output=None, feature=None),
 )
 train_cfg = dict(max_iters=600, val_interval=600)

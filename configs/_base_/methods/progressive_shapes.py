@@ -8,7 +8,7 @@ _base_ = ["../schedules/shapes_100.py"]
 
 method = dict(
     student=dict(prediction_type="v_prediction"),
-    method=dict(type="ProgressiveDistillation", steps=8),
+    method=dict(_delete_=True, type="ProgressiveDistillation", steps=8),
     losses=dict(output=None, feature=None),
 )
 train_cfg = dict(max_iters=300, val_interval=300)

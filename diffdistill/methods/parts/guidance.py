@@ -46,7 +46,8 @@ class Guidance:
         if plan.embeds_guidance and not self.is_range:
             raise InputError(
                 f"model.method.guidance_scale={self.low}: the student embeds the scale, and would be sampled with others;"
-                " give the range [low, high] that it will know, or leave out model.student.guidance_embedding"
+                " give the range [low, high] that it will know (without model.student.guidance_embedding, where it is set, a"
+                " single scale would do)"
             )
         if self.is_range and not plan.embeds_guidance:
             raise InputError(
