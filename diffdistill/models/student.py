@@ -13,18 +13,16 @@ from diffdistill.models.frozen import freeze_layers
 from diffdistill.models.plan import Plan
 from diffdistill.registry import MODELS, build_part
 from diffdistill.students.cut import (
-    FIRST_WEIGHTS,
     build,
     build_on_meta,
-    find_sources,
     first_difference,
-    make_student,
     module_lists,
     plan_student,
     state_on_meta,
 )
 from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.features import derive_pairs, recovering
+from diffdistill.students.weights import FIRST_WEIGHTS, find_sources, make_student
 
 
 class StudentPlan(Plan):

@@ -15,9 +15,10 @@ from diffdistill.config.read import load_config
 from diffdistill.families.architectures import load_architecture
 from diffdistill.files import save_whole
 from diffdistill.registry import DATASETS, MODELS
-from diffdistill.students.cut import make_student, plan_student
+from diffdistill.students.cut import plan_student
 from diffdistill.students.denoisers.unet import unet_inputs
 from diffdistill.students.features import derive_pairs
+from diffdistill.students.weights import make_student
 
 STUDENTS = plans.students()
 SHAPES = [path.stem for path in plans.RUNS if path.parent.name == "shapes" and plans.compares_features(path.stem)]

@@ -21,7 +21,7 @@ from diffdistill.errors import InputError
 from diffdistill.export.lora_file import read_lora, scaled
 from diffdistill.export.lora_transfer import counterparts, delta_norm, transfer_lora
 from diffdistill.families import StableDiffusion
-from diffdistill.students.cut import make_student
+from diffdistill.students.weights import make_student
 
 SD, SDXL = StableDiffusionPipeline, StableDiffusionXLPipeline
 FILE = "pytorch_lora_weights.safetensors"

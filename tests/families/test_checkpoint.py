@@ -10,7 +10,7 @@ import torch
 from diffdistill.errors import InputError
 from diffdistill.families import StableDiffusion, StableDiffusionXL
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
-from diffdistill.students.cut import make_student
+from diffdistill.students.weights import make_student
 
 KEY = "model.teacher.checkpoint"
 FILES = [

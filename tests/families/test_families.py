@@ -11,7 +11,7 @@ import torch
 from diffdistill.errors import InputError
 from diffdistill.families import StableDiffusion, StableDiffusionXL
 from diffdistill.families.checkpoint import Checkpoint
-from diffdistill.students.cut import make_student
+from diffdistill.students.weights import make_student
 
 CAPTIONS = ["a red circle", "", "a photo of the small yellow triangle and the large blue square", "dog " * 100]
 SIZES = torch.tensor([[1023, 767, 0, 0, 1024, 1024]]).repeat(len(CAPTIONS), 1)

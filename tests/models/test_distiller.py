@@ -14,7 +14,7 @@ from torch import nn
 from diffdistill.errors import InputError
 from diffdistill.models.distiller import Distiller
 from diffdistill.models.student import StudentPlan
-from diffdistill.students.cut import make_student
+from diffdistill.students.weights import make_student
 
 SHALLOW = {
     "mid_block.attentions": [],

@@ -14,7 +14,7 @@ from diffdistill.config.check import check_model
 from diffdistill.errors import InputError
 from diffdistill.models.distiller import Distiller
 from diffdistill.models.finetuner import FineTuner
-from diffdistill.students.cut import make_student
+from diffdistill.students.weights import make_student
 
 TASK = dict(task=dict(type="TaskLoss"))
 LORA = dict(type="LoraConfig", r=4, lora_alpha=8, target_modules=["attn2.to_q", "attn2.to_v"])

@@ -9,8 +9,9 @@ from diffdistill.errors import InputError
 from diffdistill.losses import FeatureKD
 from diffdistill.models.student import StudentPlan
 from diffdistill.registry import MODELS
-from diffdistill.students.cut import LayerMap, make_student
+from diffdistill.students.cut import LayerMap
 from diffdistill.students.features import FeatureTaps, trace
+from diffdistill.students.weights import make_student
 
 BOTH = ["transformer_blocks.*", "transformer_blocks.*:text"]
 

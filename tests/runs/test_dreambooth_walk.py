@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from diffdistill.config.read import load_config
 from diffdistill.families.loading import freeze
-from diffdistill.students.cut import make_student
+from diffdistill.students.weights import make_student
 
 
 @pytest.fixture(scope="module")

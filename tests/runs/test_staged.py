@@ -16,7 +16,8 @@ from diffdistill.config.summary import summarize
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
 from diffdistill.report.data import read_run
-from diffdistill.students.cut import build_on_meta, make_student
+from diffdistill.students.cut import build_on_meta
+from diffdistill.students.weights import make_student
 
 BASE = """
 _base_ = ["{base}"]

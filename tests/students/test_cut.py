@@ -9,8 +9,15 @@ import tiny
 import torch
 
 from diffdistill.errors import InputError
-from diffdistill.students.cut import LayerMap, build, find_sources, make_student, module_lists, plan_student, resolve_keep
+from diffdistill.students.cut import (
+    LayerMap,
+    build,
+    module_lists,
+    plan_student,
+    resolve_keep,
+)
 from diffdistill.students.denoisers import rules_of
+from diffdistill.students.weights import find_sources, make_student
 
 UNet = diffusers.UNet2DConditionModel
 SSD_1B = {
