@@ -126,7 +126,7 @@ def call_pipeline(entry: Entry, protocol: Protocol) -> Callable[[], object]:
     """A function that makes one batch of pictures with the entry's pipeline, always from the same noise."""
     candidate, pipeline = entry.candidate, entry.candidate.pipeline
     side, place = latent_size(candidate, protocol.resolution) * candidate.latent_pixels, candidate.family.denoiser_name
-    options = {**candidate.family.call_options, **guidance(pipeline, protocol.guidance_scale)}
+    options = {**candidate.family.call_options, **guidance(pipeline, protocol.guidance_scale), "height": side, "width": side}
     pipeline.set_progress_bar_config(disable=True)
 
     def run():
@@ -134,8 +134,6 @@ def call_pipeline(entry: Entry, protocol: Protocol) -> Callable[[], object]:
         try:
             return pipeline(
                 prompt=[PROMPT] * protocol.batch,
-                height=side,
-                width=side,
                 num_inference_steps=protocol.steps,
                 generator=torch.Generator().manual_seed(0),
                 output_type="pt",

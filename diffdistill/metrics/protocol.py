@@ -22,11 +22,11 @@ def sampling_settings(model: DiffusionModel) -> dict:
     scheduler, options = model.scheduler(teacher=True)
     pipeline = model.family.assemble(model.frozen.pipeline, model.student)
     defaults = inspect.signature(type(pipeline).__call__).parameters
-    native = model.family.native_size
+    own, native = model.family.call_options, model.family.native_size
     settings = dict(
         scheduler=type(scheduler).__name__,
         steps=options.pop("num_inference_steps", defaults["num_inference_steps"].default),
-        guidance_scale=options.pop("guidance_scale", defaults["guidance_scale"].default),
+        guidance_scale=options.pop("guidance_scale", own.get("guidance_scale", defaults["guidance_scale"].default)),
         resolution=[options.pop("height", None) or native, options.pop("width", None) or native],
         **options,
     )
@@ -87,9 +87,11 @@ def describe_sampling(protocol: Mapping) -> str:
     known = ("n", "captions", "seed", "scheduler", "steps", "guidance_scale", "resolution", "metrics", "metric")
     height, width = protocol["resolution"]
     seed = f", seed {protocol['seed']}" if "seed" in protocol else ""
+    scale = protocol["guidance_scale"]  # None for Qwen-Image, which says its true_cfg_scale
+    guided = "" if scale is None else f", guidance scale {scale:g}"
     parts = [
         f"{protocol['n']} {protocol['captions']}{seed}",
-        f"{protocol['scheduler']}, {protocol['steps']} steps, guidance scale {protocol['guidance_scale']:g}",
+        f"{protocol['scheduler']}, {protocol['steps']} steps{guided}",
         f"{height} x {width} pixels",
         *describe_settings({key: value for key, value in protocol.items() if key not in known}),
     ]

@@ -6,6 +6,7 @@ import json
 import published
 import pytest
 import runs
+import tiny_transformers
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from rich.console import Console
@@ -143,6 +144,19 @@ def test_pipelines_of_transformers(tiny_sd3, sd3_config):
     assert [row["resolution"] for row in rows] == [32, 128, 32]
     assert ["pipeline_seconds" in row for row in rows] == [True, False, True]
     assert tokens == [(1, 77 + 256, 128)] * 2 + [(2, 77 + 1, 128)] * 2  # max_sequence_length of the config
+
+
+@pytest.mark.parametrize("name", ["flux", "sana", "pixart", "qwen"])
+def test_every_family_is_measured(name, tmp_path):
+    """With weights and without: a step of two samples, and a picture."""
+    folder = getattr(tiny_transformers, f"write_{name}")(tmp_path / name)
+    for random in (False, True):
+        candidate = Loader(torch.float32, "cpu", random_weights=random).load(str(folder))
+        (row,) = measure_inference(
+            [candidate], Protocol("cpu", "float32", resolution=32, steps=1, rounds=1, warmup=1, batch=2)
+        )
+        assert row["resolution"] == 32
+        assert row["pipeline_seconds"] > row["step_seconds"] > 0
 
 
 def test_attention_of_a_transformer_keeps_its_processors(tiny_sd3, monkeypatch):
