@@ -17,7 +17,7 @@ from torch import nn
 
 from diffdistill.config.read import load_config
 from diffdistill.runs.load import Trained, exported_student
-from diffdistill.students.cut import make_student
+from diffdistill.students.weights import make_student
 
 NULL_PARTS = dict(text_encoder_3=None, tokenizer_3=None)
 
