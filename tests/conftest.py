@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))  # for `import tiny`
 import pytest
 import runs
 import tiny
+import tiny_transformers
 import torch
 import warm
 
@@ -105,6 +106,12 @@ def tiny_sd_v(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_sd3(tmp_path_factory) -> Path:
+    """Folder of a `StableDiffusion3Pipeline` of four blocks without T5, 32-pixel pictures, flow matching."""
+    return tiny_transformers.write_sd3(tmp_path_factory.mktemp("pipelines") / "sd3")
+
+
+@pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory) -> Path:
     """Folder of a `CLIPModel` with its processors."""
     return tiny.write_clip(tmp_path_factory.mktemp("models") / "clip")
@@ -130,6 +137,18 @@ def shapes_run(tmp_path_factory, thin_sdxl) -> runs.Ended:
         tmp_path_factory.mktemp("runs") / "shapes",
         runs.shapes(thin_sdxl, **runs.SIX_STEPS, **runs.SAMPLES, **runs.EMA),
     )
+
+
+@pytest.fixture(scope="session")
+def sd3_config(tmp_path_factory, tiny_sd3) -> Path:
+    """A config that distils two of the four blocks of `tiny_sd3` on shapes in two steps."""
+    return runs.write_sd3_config(tmp_path_factory.mktemp("configs") / "tiny_sd3_half.py", tiny_sd3)
+
+
+@pytest.fixture(scope="session")
+def sd3_run(tmp_path_factory, sd3_config) -> runs.Ended:
+    """`sd3_config`, trained, with validation, samples and a checkpoint after each step."""
+    return runs.trained(sd3_config, tmp_path_factory.mktemp("runs") / "sd3", {})
 
 
 @pytest.fixture(scope="session")

@@ -84,3 +84,24 @@ def test_scores_by_sampling_steps(alone, shapes_run):
         val_dataloader__dataset__length=2,
     )  # fmt: skip
     assert "accuracy" in out
+
+
+def test_a_transformer_through_every_tool(sd3_config, sd3_run, tmp_path):
+    """Its own config, so that no tool needs a change of it."""
+    run = lambda name, *args: runs.finish(runs.start(name, *args, cwd=tmp_path))  # noqa: E731
+    student = sd3_run.work_dir / "transformer"
+    commands = [
+        ("train", sd3_config, "--work-dir", "run"),
+        ("test", sd3_config, student),
+        ("export", sd3_config, student, "pipeline", "--dtype", "float32"),
+        ("sample", "pipeline", f"{sd3_config}={student}", "--prompt", "a dog", "--steps", 1),
+        ("make_student", sd3_config, "untrained"),
+        ("benchmark", "inference", "pipeline", "untrained", "--rounds", 1, "--warmup", 1, "--steps", 1),
+        ("benchmark", "steps", sd3_config, "--checkpoint", student, "--steps", 1),
+    ]
+    for command in commands:
+        ended = run(*command)
+        assert ended.code == 0, ended
+        assert "Traceback" not in ended.err
+    assert (tmp_path / "run" / "transformer" / "config.json").exists()
+    assert (tmp_path / "samples" / "grid.png").exists()

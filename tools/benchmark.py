@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
     quality.add_argument("--folder", default="work_dirs/benchmark", help="where the runs go (default: %(default)s)")
     steps = commands.add_parser("steps", help="the metrics of a config's validation by sampling steps")
     steps.add_argument("config", help="a config file, or the name of one of the project's configs")
-    steps.add_argument("--checkpoint", help="a .pth or UNet folder (default: the exported student of the config's run)")
+    steps.add_argument(
+        "--checkpoint", help="a .pth or a denoiser's folder (default: the exported student of the config's run)"
+    )
     steps.add_argument("--steps", nargs="+", type=int, default=[1, 2, 4, 8, 16], help="default: 1 2 4 8 16")
     steps.add_argument("--teacher", action="store_true", help="measure the teacher instead, with trailing DDIM")
     steps.add_argument("--guidance-scale", type=float, help="default: the config's, or the one the student is made for")

@@ -10,7 +10,9 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("config", help="a config file, or the name of one of the project's configs")
     whole.add_argument("given", nargs="?", metavar="checkpoint", help="as --checkpoint")
     whole.add_argument("out", help="folder for the pipeline")
-    whole.add_argument("--checkpoint", help="a .pth, UNet folder or step<N> (default: what the config's run exported)")
+    whole.add_argument(
+        "--checkpoint", help="a .pth, a denoiser's folder or step<N> (default: what the config's run exported)"
+    )
     kind = whole.add_mutually_exclusive_group()
     kind.add_argument("--ema", dest="averaged", action="store_true", default=None, help="of a .pth the average (default)")
     kind.add_argument("--raw", dest="averaged", action="store_false", help="of a .pth the weights that were not averaged")

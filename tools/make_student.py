@@ -1,4 +1,4 @@
-"""Cut an untrained student from its teacher: OUT loads with UNet2DConditionModel.from_pretrained(OUT) in plain diffusers."""
+"""Cut an untrained student from its teacher: OUT loads in plain diffusers, by from_pretrained of the denoiser's class."""
 
 import argparse
 

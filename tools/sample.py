@@ -19,7 +19,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1, metavar="N", help="pictures of every prompt (default: 1)")
     parser.add_argument("--out", default="samples", help="folder for the pictures and grid.png (default: samples)")
     parser.add_argument(
-        "--checkpoint", help="of configs without one: a .pth, UNet folder or step<N> (default: what the run exported)"
+        "--checkpoint",
+        help="of configs without one: a .pth, a denoiser's folder or step<N> (default: what the run exported)",
     )
     parser.add_argument("--seed", type=int, default=0, help="column i starts from the noise of seed + i (default: 0)")
     parser.add_argument("--steps", type=int, help="sampler steps (default: the config's, or the pipeline's)")

@@ -10,7 +10,7 @@ from diffdistill.command import command, parse_options
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="a config file, or the name of one of the project's configs")
-    what = "checkpoints (.pth) of runs, or folders of a UNet, a pipeline or an adapter (step<N>); LABEL=PATH names one"
+    what = "checkpoints (.pth) of runs, or folders of a denoiser, a pipeline or an adapter (step<N>); LABEL=PATH names one"
     parser.add_argument("checkpoint", nargs="*", help=what + "; mim gives them here, others with --checkpoint")
     parser.add_argument("--checkpoint", dest="named", nargs="+", default=[], metavar="F", help=what)
     parser.add_argument("--teacher", action="store_true", help="measure the teacher too, in the same table")

@@ -1,13 +1,14 @@
 """Reading LoRA files: whatever form diffusers reads becomes one, peft's names with the scale in the weights.
 
-Forms: peft's (`unet.<layer>.lora_A.weight`), the older ones of diffusers (`<layer>.lora.down.weight`, and
-`to_q_lora.down.weight` of attention processors) and kohya's, also of LCM-LoRA (`lora_unet_<layer>.lora_down.weight`, with
-layers named as in diffusers or as in the original checkpoints).
+Forms: peft's (`unet.<layer>.lora_A.weight`, `transformer.<layer>.lora_A.weight`), the older ones of diffusers
+(`<layer>.lora.down.weight`, and `to_q_lora.down.weight` of attention processors) and kohya's, also of LCM-LoRA
+(`lora_unet_<layer>.lora_down.weight`, with layers named as in diffusers or as in the original checkpoints).
 
 Names are converted by diffusers. Its `load_lora_weights` is not called: it needs the teacher's weights in memory (a LoRA on
 the meta device loses its values) and leaves out, without an error, what does not fit.
 """
 
+import inspect
 import json
 import math
 import pickle
@@ -27,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffdistill.errors import InputError
+from diffdistill.families.base import Family
 
 # Model of the pipeline -> adapted layer -> "lora_A.weight", "lora_B.weight" and the like -> tensor.
 Layers = dict[str, dict[str, Tensor]]
@@ -37,8 +39,8 @@ DIFFUSERS = re.compile(
     r".+(\.lora_[AB]\.weight|\.lora_B\.bias|\.lora_magnitude_vector(\.weight)?|[._]lora\.(down|up)\.weight"
     r"|\.lora_linear_layer\.(down|up)\.weight|\.alpha)"
 )
+MODEL = re.compile(r"(unet|transformer|text_encoder(?:_\d)?)\.(.+)")
 PART = re.compile(r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_B\.bias|lora_magnitude_vector(?:\.weight)?)")
-MODEL = re.compile(r"(unet|text_encoder|text_encoder_2)\.(.+)")
 
 
 def find_file(path: str) -> Path:
@@ -84,25 +86,32 @@ def check_names(file: Path, names: Iterable[str]) -> None:
         )
 
 
-def read_lora(path: str, pipeline_class: type, unet_config: Mapping) -> Lora:
-    """The LoRA at `path`, made for a `pipeline_class` with a U-Net of `unet_config` (as diffusers keeps it).
+def read_lora(path: str, family: type[Family], config: Mapping) -> Lora:
+    """The LoRA at `path`, made for a pipeline of `family` with a denoiser of `config` (as diffusers keeps it).
 
     Its alphas, or those of the peft config in its metadata, are multiplied into `lora_B`: the change of a layer's weight is
     lora_B @ lora_A, and no reader needs to be told a scale.
     """
+    name, reads = family.denoiser_name, getattr(family.pipeline_class, "lora_state_dict", None)
+    if reads is None:
+        raise InputError(f"LORA={path}: diffusers loads no LoRA into a {family.pipeline_class.__name__}; merge it instead")
     file = find_file(path)
-    tensors, config = read_tensors(file)
+    tensors, metadata = read_tensors(file)
     alphas = {}
     if not any(map(KOHYA.fullmatch, tensors)):
         alphas = {name: tensors.pop(name).item() for name in list(tensors) if name.endswith(".alpha")}
     try:
-        tensors, found = pipeline_class.lora_state_dict(tensors, unet_config=unet_config)
+        if "return_alphas" in inspect.signature(reads).parameters:
+            tensors, found = reads(tensors, return_alphas=True)
+        else:
+            given = reads(tensors, unet_config=config)
+            tensors, found = given if isinstance(given, tuple) else (given, None)
         alphas.update(found or {})
         if not any(map(MODEL.fullmatch, tensors)):  # written before diffusers told the models of a pipeline apart
-            tensors, alphas = ({f"unet.{name}": value for name, value in each.items()} for each in (tensors, alphas))
+            tensors, alphas = ({f"{name}.{key}": value for key, value in each.items()} for each in (tensors, alphas))
         lora = {}
         for model, names in peft_names(tensors).items():
-            own = {key.removeprefix(f"{model}."): value for key, value in config.items() if key.startswith(f"{model}.")}
+            own = {key.removeprefix(f"{model}."): value for key, value in metadata.items() if key.startswith(f"{model}.")}
             lora[model] = read_layers(tensors, names, alphas, own)
         if alphas:
             raise ValueError(f"{min(alphas)} belongs to no layer")
@@ -117,10 +126,10 @@ def peft_names(names: Iterable[str]) -> dict[str, dict[str, str]]:
     for name in names:
         match = MODEL.fullmatch(name)
         if not match:
-            raise ValueError(f"{name} says neither unet nor text_encoder")
+            raise ValueError(f"{name} does not say which model of the pipeline it is of")
         models.setdefault(match[1], {})[match[2]] = name
     for model, state in models.items():  # these convert the keys alone, so any values will do
-        if model == "unet":
+        if not model.startswith("text_encoder"):
             models[model] = convert_unet_state_dict_to_peft(state)
         elif not any(".lora_A." in name for name in state):
             models[model] = convert_state_dict_to_peft(convert_state_dict_to_diffusers(state))

@@ -17,16 +17,28 @@ from torch import Tensor
 from diffdistill.config.check import check_model
 from diffdistill.errors import InputError
 from diffdistill.export.lora_file import Layers, Lora, read_lora
-from diffdistill.families.architectures import planning
+from diffdistill.families.architectures import hub_names, load_architecture, planning
+from diffdistill.families.base import Family
+from diffdistill.families.known import known_families
 from diffdistill.files import check_folder, write_whole
 from diffdistill.students.cut import LayerMap, build_on_meta, path_matches
+from diffdistill.students.size import kept_layers
 
 OUTSIDE = "outside the stages"
-ORDER = ("down_blocks", "mid_block", "up_blocks", OUTSIDE, "text_encoder", "text_encoder_2")
 
 
-def check_base(adapted: Layers, teacher: Mapping[str, Tensor], path: str, base: str) -> None:
-    """Raise InputError unless every layer of the LoRA at `path` is one of the teacher `base`, and of its shape."""
+def check_models(lora: Lora, family: Family, path: str) -> None:
+    """Raise InputError for a LoRA at `path` of models that a pipeline of `family` does not have."""
+    if foreign := lora.keys() - {family.denoiser_name, *family.models}:
+        layers = [layer for model in foreign if not model.startswith("text_encoder") for layer in lora[model]]
+        raise InputError(
+            f"LORA={path}: it adapts {min(foreign)}, which the teacher {family.checkpoint.name} does not have;"
+            f" {origin_of(layers, family)}"
+        )
+
+
+def check_base(adapted: Layers, teacher: Mapping[str, Tensor], path: str, family: Family) -> None:
+    """Raise InputError unless every layer of the LoRA at `path` is one of the teacher of `family`, and of its shape."""
     foreign = {}
     for layer, parts in adapted.items():
         first, second = parts["lora_A.weight"], parts["lora_B.weight"]
@@ -36,11 +48,28 @@ def check_base(adapted: Layers, teacher: Mapping[str, Tensor], path: str, base: 
         elif made_for != tuple(weight.shape):
             foreign[layer] = f"{made_for} and not {tuple(weight.shape)}"
     if foreign:
+        unknown = list(adapted) if any(f"{layer}.weight" not in teacher for layer in foreign) else []
         some = ", ".join(f"{layer} ({why})" for layer, why in list(foreign.items())[:3])
         raise InputError(
-            f"LORA={path}: {len(foreign)} of its {len(adapted)} layers of the U-Net do not fit the teacher {base}, such as"
-            f" {some}; it was made for another base"
+            f"LORA={path}: {len(foreign)} of its {len(adapted)} layers of the {family.denoiser_name} do not fit the teacher"
+            f" {family.checkpoint.name}, such as {some}; {origin_of(unknown, family)}"
         )
+
+
+def origin_of(layers: Sequence[str], family: Family) -> str:
+    """Says for which pipeline a LoRA of those layers was made, if the known architectures tell, and not for `family`."""
+    wanted, own = {layer.removeprefix("lora_unet_").replace(".", "_") for layer in layers}, family.pipeline_class.__name__
+    found = set()
+    for name in sorted(set(hub_names().values())) if wanted else ():
+        files = load_architecture(name)
+        kind = known_families().get(files.get("model_index.json", {}).get("_class_name"))
+        if kind and kind.pipeline_class.__name__ not in found:
+            denoiser = build_on_meta(kind.denoiser_class, files[f"{kind.denoiser_name}/config.json"])
+            if wanted <= {module.replace(".", "_") for module, _ in denoiser.named_modules()}:
+                found.add(kind.pipeline_class.__name__)
+    if found and own not in found:
+        return f"it was made for a {' or '.join(sorted(found))}, and this is a {own}"
+    return "it was made for another base"
 
 
 def counterparts(
@@ -48,7 +77,7 @@ def counterparts(
 ) -> dict[str, str]:
     """The student's name of each of the teacher's layers `names` that it keeps.
 
-    `student` tells which layers there are: the last stage of a thinned U-Net has no sampler, whatever the keep list says. A
+    `student` tells which layers there are: the last stage of a thinned UNet has no sampler, whatever the keep list says. A
     layer whose weight matches a pattern in `fresh` stands for none of the teacher's.
     """
     renamed = {name: layers.to_student(name) for name in names}
@@ -65,28 +94,22 @@ def delta_norm(parts: Mapping[str, Tensor]) -> float:
     return math.sqrt(max(0.0, torch.sum((second.T @ second) * (first @ first.T)).item()))
 
 
-def stage_of(layer: str) -> str:
-    """The stage of the U-Net that a layer belongs to."""
-    parts = layer.split(".")
-    if parts[0] in ("down_blocks", "up_blocks"):
-        return ".".join(parts[:2])
-    return parts[0] if parts[0] == "mid_block" else OUTSIDE
+def count_kept(lora: Lora, kept: Mapping[str, str], denoiser: str, stages: Sequence[str]) -> dict[str, dict]:
+    """Adapted layers and the sum of the norms of their deltas, in all and kept, for every stage and text encoder.
 
-
-def count_kept(lora: Lora, kept: Mapping[str, str]) -> dict[str, dict]:
-    """Adapted layers and the sum of the norms of their deltas, in all and kept, for every stage and text encoder."""
-    rows: dict[str, dict] = {}
+    `stages` are those of the model `denoiser` of the pipeline, in the order in which they run.
+    """
+    rows = {name: dict(layers=0, layers_kept=0, norm=0.0, norm_kept=0.0) for name in (*stages, OUTSIDE, *sorted(lora))}
     for model, adapted in lora.items():
         for layer, parts in adapted.items():
-            stays = model != "unet" or layer in kept
-            stage = stage_of(layer) if model == "unet" else model
-            row = rows.setdefault(stage, dict(layers=0, layers_kept=0, norm=0.0, norm_kept=0.0))
-            norm = delta_norm(parts)
+            stays = model != denoiser or layer in kept
+            stage = model if model != denoiser else next((s for s in stages if layer.startswith(f"{s}.")), OUTSIDE)
+            row, norm = rows[stage], delta_norm(parts)
             row["layers"] += 1
             row["layers_kept"] += stays
             row["norm"] += norm
             row["norm_kept"] += norm if stays else 0.0
-    return dict(sorted(rows.items(), key=lambda row: (ORDER.index(row[0].split(".")[0]), row[0])))
+    return {name: row for name, row in rows.items() if row["layers"]}
 
 
 def transfer_lora(path: str, config: Config, out: str) -> dict:
@@ -111,20 +134,16 @@ def transfer_lora(path: str, config: Config, out: str) -> dict:
     family = plan.family
     teacher = build_on_meta(family.denoiser_class, family.denoiser_config)
     student = build_on_meta(family.denoiser_class, plan.config)
-    lora = read_lora(path, family.pipeline_class, teacher.config)
-    if foreign := lora.keys() - {family.denoiser_name, *family.models}:
-        raise InputError(
-            f"LORA={path}: it adapts {min(foreign)}, which the teacher {family.checkpoint.name} does not have;"
-            " it was made for another base"
-        )
+    lora = read_lora(path, type(family), teacher.config)
+    check_models(lora, family, path)
     adapted = lora.get(family.denoiser_name, {})
-    check_base(adapted, teacher.state_dict(), path, family.checkpoint.name)
+    check_base(adapted, teacher.state_dict(), path, family)
     kept = counterparts(list(adapted), plan.layers, student.state_dict(), plan.fresh)
     moved = {**lora, family.denoiser_name: {new: adapted[old] for old, new in kept.items()}}
     if not any(moved.values()):
         raise InputError(f"LORA={path}: the student keeps none of its {len(adapted)} layers, e.g. {min(adapted)}")
     save(moved, family.pipeline_class, Path(out))
-    stages = count_kept(lora, kept)
+    stages = count_kept(lora, kept, family.denoiser_name, list(kept_layers(teacher, plan.layers)))
     return dict(
         teacher=family.checkpoint.name,
         stages=stages,
@@ -143,7 +162,7 @@ def save(lora: Lora, pipeline_class: type, out: Path) -> None:
 
 
 def print_figures(figures: Mapping, console: Console | None = None) -> None:
-    """Print what `transfer_lora` returns: a line for every stage of the teacher's U-Net and for every text encoder."""
+    """Print what `transfer_lora` returns: a line for every stage of the teacher's denoiser and for every text encoder."""
     table = Table("stage", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for title in ("adapted layers", "kept", "share of the change kept"):
         table.add_column(title, justify="right")

@@ -14,7 +14,7 @@ from diffdistill.files import check_folder, write_whole
 from diffdistill.models.adapters import take_out
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import DTYPES
-from diffdistill.models.saved import LORA_FILE, write_adapters
+from diffdistill.models.saved import adapter_files, write_adapters
 from diffdistill.report.record import network_figures
 from diffdistill.runs.load import Trained, exported_student, trains_adapters
 
@@ -53,6 +53,7 @@ def export_pipeline(
     as_given = copy.deepcopy(config)
     # No loss: nothing but what is exported is loaded. In fp32, so that an adapter is added without rounding.
     config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True), dtype="float32")))
+    (config.model.get("teacher") or config.model.base).thrift = None  # text encoders are exported as they were
     check_kind(checkpoint, averaged)
     model = Trained(config, checkpoint).load(averaged).to("cpu").eval()
     if measured:
@@ -63,7 +64,7 @@ def export_pipeline(
     def write(folder: Path) -> None:
         adapted = list(model.adapted)
         write_pipeline(model, folder, dtype, fuse_lora)
-        files = [] if fuse_lora or not adapted else [LORA_FILE] if (folder / LORA_FILE).exists() else adapted
+        files = adapter_files(folder, adapted)
         write_card(model, Card(name or Path(out).name, source, found, dtype, files, measured), folder)
 
     return write_whole(write, Path(out))

@@ -28,8 +28,8 @@ from diffdistill.students.size import count
 class ExportHook(Hook):
     """At the end of training writes what was trained (EMA weights if there is an EMA), `scheduler/` and `results.json`.
 
-    A model that is trained whole goes to `<run>/<component>/`, which loads in plain diffusers with
-    `UNet2DConditionModel.from_pretrained(<run>/unet)`. Adapters go to `<run>/step<N>/`, N being the number of the last
+    A model that is trained whole goes to `<run>/<component>/`, which loads in plain diffusers, e.g. with
+    `UNet2DConditionModel.from_pretrained("<run>/unet")`. Adapters go to `<run>/step<N>/`, N being the number of the last
     iteration, counted from 0: a run of 500 leaves `step499`, which loads with `pipe.load_lora_weights`. Where the student
     was trained for a sampler of its own, the scheduler loads with that class.
 
@@ -130,9 +130,9 @@ def origin(family: Family) -> dict:
 
 def how_to_load(folder: Path) -> str:
     """A line of Python that loads an adapter from `folder`."""
+    names = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir()))
     if (folder / LORA_FILE).exists():
-        return f'pipe.load_lora_weights("{folder}")'
-    names = ", ".join(sorted(path.name for path in folder.iterdir()))
+        return f'pipe.load_lora_weights("{folder}")' + (f", and {names} with peft" if names else "")
     return f'peft.PeftModel.from_pretrained(pipe.<component>, "{folder}/<component>"), for {names}'
 
 

@@ -1,6 +1,7 @@
 """What a run leaves of what it trained, on disk: whole models in diffusers' format, adapters for diffusers or peft."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -30,8 +31,8 @@ def save_models(model: DiffusionModel, folder: Path) -> list[Path]:
 def save_adapters(model: DiffusionModel, folder: Path) -> Path:
     """Write the adapters of `model` to `folder`, whole or not at all; returns the folder.
 
-    Those of LoRA and DoRA go into one file for `pipe.load_lora_weights(folder)`, which also says their alpha; any other
-    into `folder/<component>` for `peft.PeftModel.from_pretrained`.
+    Those of LoRA and DoRA go into one file for `pipe.load_lora_weights(folder)`, which also says their alpha; any other, and
+    those of a pipeline that cannot load them, into `folder/<component>` for `peft.PeftModel.from_pretrained`.
     """
     return write_whole(lambda partial: write_adapters(model, partial), folder)
 
@@ -39,11 +40,12 @@ def save_adapters(model: DiffusionModel, folder: Path) -> Path:
 def write_adapters(model: DiffusionModel, folder: Path) -> None:
     """Write the adapters of `model` into `folder`, in the files that `save_adapters` names, beside what is there already."""
     folder.mkdir(parents=True, exist_ok=True)
-    for_diffusers = {}
+    for_diffusers, save = {}, getattr(model.family.pipeline_class, "save_lora_weights", None)
+    known = inspect.signature(save).parameters if save else ()
     for name in model.adapted:
         component = model.component(name)
         config, weights = component.peft_config["default"], adapter_state(component)
-        if config.peft_type == peft.PeftType.LORA:
+        if config.peft_type == peft.PeftType.LORA and f"{name}_lora_layers" in known:
             if name in model.family.text_encoders:  # transformers, which loads them, knows DoRA's vectors by the longer name
                 weights = {published_name(key) + ".weight" * key.endswith(DORA): value for key, value in weights.items()}
             for_diffusers[f"{name}_lora_layers"] = weights
@@ -53,12 +55,18 @@ def write_adapters(model: DiffusionModel, folder: Path) -> None:
             config.save_pretrained(folder / name)
             save_file({f"base_model.model.{key}": tensor for key, tensor in weights.items()}, folder / name / PEFT_FILE)
     if for_diffusers:
-        model.family.pipeline_class.save_lora_weights(folder, **for_diffusers)
+        save(folder, **for_diffusers)
 
 
 def adapter_state(component: nn.Module) -> dict[str, Tensor]:
     """The weights of a model's adapter, under the names that peft uses in files."""
     return {key: tensor.contiguous() for key, tensor in peft.get_peft_model_state_dict(component).items()}
+
+
+def adapter_files(folder: Path, adapted: Sequence[str]) -> list[str]:
+    """What `write_adapters` wrote into `folder`: the file for diffusers, and the folders of components for peft."""
+    names = [name for name in adapted if (folder / name / PEFT_FILE).exists()]
+    return [LORA_FILE, *names] if (folder / LORA_FILE).exists() else names
 
 
 def load_trained(model: DiffusionModel, folder: Path) -> None:
@@ -97,7 +105,7 @@ def find_trained(folder: Path, name: str, adapter: bool) -> Path:
     of its run are found as well. Raises InputError if it is not there.
     """
     places = [folder / name, folder if folder.name == name else folder.parent / name]
-    files = [folder / LORA_FILE, folder / name / PEFT_FILE] if adapter else [place / "config.json" for place in places]
+    files = [folder / name / PEFT_FILE, folder / LORA_FILE] if adapter else [place / "config.json" for place in places]
     for file in files:
         if file.exists():
             return file if adapter else file.parent

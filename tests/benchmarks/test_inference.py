@@ -130,6 +130,43 @@ def test_without_guidance_the_denoiser_sees_each_sample_once(thin_sdxl):
     assert sizes == [1, 1, 2, 2]
 
 
+def test_pipelines_of_transformers(tiny_sd3, sd3_config):
+    """A folder, a denoiser alone, and a config: the blocks in turn, with guidance, and the arguments of the family."""
+    candidates = load_all(LOADER, [str(tiny_sd3), str(tiny_sd3 / "transformer"), str(sd3_config)])
+    assert [candidate.latent_pixels for candidate in candidates] == [2, 8, 2]
+    assert [candidate.denoiser.config.num_layers for candidate in candidates] == [4, 4, 2]
+    tokens = []
+    candidates[2].denoiser.register_forward_pre_hook(
+        lambda model, args, kwargs: tokens.append(kwargs["encoder_hidden_states"].shape), with_kwargs=True
+    )
+    rows = measure_inference(candidates, protocol())
+    assert [row["resolution"] for row in rows] == [32, 128, 32]
+    assert ["pipeline_seconds" in row for row in rows] == [True, False, True]
+    assert tokens == [(1, 77 + 256, 128)] * 2 + [(2, 77 + 1, 128)] * 2  # max_sequence_length of the config
+
+
+def test_attention_of_a_transformer_keeps_its_processors(tiny_sd3, monkeypatch):
+    candidate, results = LOADER.load(str(tiny_sd3)), []
+    processors = candidate.denoiser.attn_processors
+    for name in ("eager", "plain", "channels_last"):
+        entry = Entry(candidate, Variant(name))
+        torch.manual_seed(0)
+        part = entry.part(call_denoiser(entry, protocol()))
+        part.prepare()
+        results.append(part.run()[0])
+        assert candidate.denoiser.attn_processors == processors
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr("diffdistill.benchmarks.variants.find_spec", lambda name: True)
+    with pytest.raises(InputError, match="of a SD3Transformer2DModel does not run by xformers; choose one of flash"):
+        Entry(candidate, Variant("xformers")).part(lambda: None).run()
+
+
+def test_a_resolution_that_tokens_do_not_divide(tiny_sd3):
+    with pytest.raises(InputError, match=r"--resolution 34, sd3: pictures of 34 x 34 .* the nearest is 32 x 32"):
+        call_denoiser(Entry(LOADER.load(str(tiny_sd3)), Variant("eager")), protocol(resolution=34))
+
+
 def test_ratios_are_medians_of_those_within_a_round():
     """The machine is ten times slower in the second round: the ratios do not see it."""
     found = compare({"teacher": [2.0, 20.0, 2.2], "student": [1.0, 10.0, 1.0]}, "step")

@@ -7,7 +7,7 @@ import math
 import pytest
 import runs
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from rich.console import Console
 
 from diffdistill.benchmarks import cost, tables
@@ -112,6 +112,14 @@ def test_methods_that_ask_more_networks_more_often(shallow_sdxl):
     teacher = UNet2DConditionModel.from_pretrained(shallow_sdxl / "unet")
     forward = forward_flops(teacher, torch.Size([2, 4, 16, 16]))
     assert figures["model_tflop"] * 1e12 == pytest.approx(2 * (3 + 1 + 2) * forward, rel=0.01)
+
+
+@pytest.mark.parametrize("random_weights", [True, False])
+def test_a_transformer_at_continuous_timesteps(random_weights, sd3_config, tiny_sd3):
+    figures = measure_training(load_config(str(sd3_config)), rounds=1, warmup=1, random_weights=random_weights)
+    teacher, student = (SD3Transformer2DModel.from_config(tiny_sd3 / "transformer", num_layers=n) for n in (4, 2))
+    teacher, student = (forward_flops(model, torch.Size([2, 16, 16, 16])) for model in (teacher, student))
+    assert figures["model_tflop"] * 1e12 == pytest.approx(2 * (3 * student + teacher))
 
 
 @pytest.mark.parametrize("kind", ["StableDiffusion", "StableDiffusionXL"])

@@ -20,6 +20,7 @@ from diffdistill.config.read import load_config
 from diffdistill.errors import InputError
 from diffdistill.export.lora_file import read_lora, scaled
 from diffdistill.export.lora_transfer import counterparts, delta_norm, transfer_lora
+from diffdistill.families import StableDiffusion
 from diffdistill.students.weights import make_student
 
 SD, SDXL = StableDiffusionPipeline, StableDiffusionXLPipeline
@@ -378,7 +379,7 @@ def of_wider_text(file, teacher):
         (with_tensor("lora_unet_x.dora_scale"), "lora_unet_x.dora_scale is no tensor of a LoRA"),
         (with_tensor("lora_unet_x.lora_up.weight"), "diffusers cannot read it: "),
         (without_up, "diffusers cannot read it: 'lora_unet_mid_block"),
-        (of_sd, "of its 16 layers of the U-Net do not fit the teacher {folder}, such as down_blocks.0."),
+        (of_sd, "of its 16 layers of the unet do not fit the teacher {folder}, such as down_blocks.0."),
         (of_wider_text, "(16, 48) and not (16, 64)); it was made for another base"),
         (
             of_mid_block,
@@ -427,12 +428,12 @@ def test_a_folder_names_its_file_by_diffusers_or_has_only_one(make, tmp_path):
     folder = tmp_path / "lora"
     folder.mkdir()
     write_kohya(folder / "anime.safetensors", {"lora_unet_": adapted_layers(teacher.unet, "attn1.to_q")})
-    assert len(read_lora(folder, SD, teacher.unet.config)["unet"]) == 16
+    assert len(read_lora(folder, StableDiffusion, teacher.unet.config)["unet"]) == 16
     write_kohya(folder / "other.safetensors", {"lora_unet_": adapted_layers(teacher.unet, "attn1.to_q")})
     with pytest.raises(InputError, match=f"the folder has no {FILE}; name the file itself"):
-        read_lora(folder, SD, teacher.unet.config)
+        read_lora(folder, StableDiffusion, teacher.unet.config)
     write_kohya(folder / FILE, {"lora_unet_": adapted_layers(teacher.unet, "conv_in")})
-    assert list(read_lora(folder, SD, teacher.unet.config)["unet"]) == ["conv_in"]
+    assert list(read_lora(folder, StableDiffusion, teacher.unet.config)["unet"]) == ["conv_in"]
 
 
 def test_a_fine_tuning_has_no_student_to_fit(tmp_path):

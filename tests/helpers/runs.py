@@ -123,7 +123,7 @@ def finish(process: subprocess.Popen | WarmProcess, timeout: float = 180) -> End
 
 def trained(config: str | Path, work_dir: Path, changes: dict, *args: str) -> Ended:
     """Train `config` in this process to the end."""
-    ended = tool("train", config, "--work-dir", work_dir, *args, *options(**changes))
+    ended = tool("train", config, "--work-dir", work_dir, *args, *(options(**changes) if changes else []))
     assert ended.code == 0, ended
     ended.work_dir = work_dir
     return ended
@@ -172,3 +172,26 @@ def shapes(teacher: Path, **changes) -> dict:
         )
         | changes
     )
+
+
+def write_sd3_config(file: Path, teacher: Path) -> Path:
+    """Write a config that distils half of the blocks of the tiny SD3 pipeline `teacher` on shapes, in two steps."""
+    bases = [ROOT / "configs" / "_base_" / name for name in (
+        "models/sd3_shapes.py", "datasets/shapes.py", "schedules/shapes_100.py", "shapes_runtime.py"
+    )]  # fmt: skip
+    file.write_text(
+        f"""_base_ = {list(map(str, bases))}
+model = dict(
+    teacher=dict(checkpoint={str(teacher)!r}),
+    student=dict(keep=dict(transformer_blocks=[0, 3])),
+    sampling=dict(num_inference_steps=2),
+)
+train_dataloader = dict(batch_size=2)
+val_dataloader = dict(dataset=dict(length=2))
+train_cfg = dict(max_iters=2, val_interval=1)
+default_hooks = dict(
+    checkpoint=dict(interval=1, max_keep_ckpts=2), logger=dict(interval=1), samples=dict(interval=2, prompts=["a dog"])
+)
+"""
+    )
+    return file

@@ -1,5 +1,6 @@
 """Writing the model card of an exported pipeline."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,6 @@ from diffdistill.report.record import network_figures
 TEMPLATE = Path(__file__).parent / "template.md.jinja"
 STUDENT_GRID = "The teacher above, this model below; the prompt and the initial noise are the same in each column."
 OWN_GRID = "Pictures of this model."
-PIPELINES = dict(StableDiffusionXL="stable-diffusion-xl", StableDiffusion="stable-diffusion")  # tags of the hub
 
 
 @dataclass
@@ -89,7 +89,8 @@ def front_matter(model: DiffusionModel, card: Card, figures: Mapping) -> ModelCa
     source, origin = card.source, model.family.checkpoint.name
     data = str(source.config.train_dataloader.dataset.get("source", ""))
     kind = "distillation" if model.distills else "fine-tuning"
-    tags = ["text-to-image", PIPELINES.get(figures["family"]), kind, "lora" if card.adapter_files else None, "diffdistill"]
+    family = re.sub(r"(?<=[a-z])(?=[A-Z0-9])", "-", figures["family"]).lower()  # as the hub writes its tags
+    tags = ["text-to-image", family, kind, "lora" if card.adapter_files else None, "diffdistill"]
     results = eval_results(source.records)
     return ModelCardData(
         **card.licence.entries,
