@@ -12,3 +12,5 @@ _base_ = [
     "../_base_/transformer_runtime.py",
 ]
 _base_.model.merge(_base_.pop("cut"))
+
+default_hooks = dict(checkpoint=dict(interval=400), samples=dict(interval=400))  # halfway and at the end

@@ -1,4 +1,4 @@
-"""Half the depth of the embedded teacher of the SD3 class: blocks 0, 2 and 5 of six, 1.76 M of 3.47 M parameters.
+"""Half the depth of the embedded teacher of the SD3 class: blocks 0, 2 and 5 of six, 1.69 M of 3.47 M parameters.
 
 Task, output and feature losses, the picture's tokens compared at the ends of the intervals; 100 steps of 32 pictures.
 """

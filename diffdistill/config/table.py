@@ -47,11 +47,11 @@ def size_table(figures: Mapping) -> Table:
     def row(label: str, whole: float, part: float, digits: str = ",.0f") -> None:
         share = f"{100 * part / whole:.0f} %" if whole else "–"
         texts = Text(f"{whole:{digits}}", TEACHER), Text(f"{part:{digits}}", STUDENT)
-        table.add_row(label, *texts, share, bar(part, whole, STUDENT))
+        table.add_row(label, *texts, share, bar(part, whole, STUDENT) if teacher["parameters"] < 1e10 else "")
 
     row("parameters", teacher["parameters"], student["parameters"])
     for label, whole in teacher["parts"].items():
-        row(f"  {label.replace('_', ' ')}", whole, student["parts"][label])
+        row(f"  {label.removesuffix('_blocks').replace('_', ' ')}", whole, student["parts"][label])
     table.add_section()
     for key, label in COSTS.items():
         row(label, teacher[key], student[key], ",.0f" if teacher[key] >= 10 else ".3g")

@@ -16,6 +16,7 @@ from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.families.loading import freeze, load_model, load_pipeline
 from diffdistill.families.reading import check_parts, read_noise_schedule
 from diffdistill.families.terminal_snr import check_terminal_snr, rescaled_config, rescaled_sampler
+from diffdistill.families.thrift import check_way, offload
 from diffdistill.noise import FlowMatching, NoiseSchedule, VariancePreserving
 from diffdistill.students.denoisers.rules import rules_of
 
@@ -35,6 +36,7 @@ class Family:
         prediction_type: of that denoiser, where it is not the pipeline's.
         zero_terminal_snr: rescale the noise schedule, of training and sampling, until it ends in pure noise (Lin et al.,
             2023, arXiv:2305.08891, alg. 1). Only with v-prediction.
+        thrift: how frozen text encoders save memory: "8bit" (bitsandbytes), or "offload" (on the CPU until they encode).
         key: where the config names this family, for errors; models set it.
     """
 
@@ -57,12 +59,14 @@ class Family:
         denoiser: str | Mapping | None = None,
         prediction_type: str | None = None,
         zero_terminal_snr: bool = False,
+        thrift: str | None = None,
         key: str = "model.teacher",
     ):
         self.key = key
         self.checkpoint = Checkpoint(checkpoint, f"{key}.checkpoint")
         self.vae = vae and Checkpoint(vae, f"{key}.vae")
-        self.variant = variant
+        check_way(thrift, f"{key}.thrift")
+        self.variant, self.thrift = variant, thrift
         there = check_parts(self)
         self.models = tuple(name for name in self.models if name in there)
         self.checkpoint.check_components(
@@ -142,9 +146,13 @@ class Family:
 
     def load(self, dtype: torch.dtype, trained: Collection[str] = ()) -> diffusers.DiffusionPipeline:
         """The pipeline without its denoiser, in eval mode, frozen, in `dtype`; but for `trained` models, which are fp32."""
-        options = {} if self.vae is None else {"vae": self.load_vae()}
-        options |= {self.denoiser_name: None, **self.load_options}
-        pipeline = load_pipeline(self.checkpoint, self.pipeline_class, self.variant, **options)
+        options = {self.denoiser_name: None, **self.load_options}
+        if self.vae:
+            kind = self.checkpoint.read_json("model_index.json")["vae"][1]
+            options["vae"] = load_model(self.vae, getattr(diffusers, kind))
+        frozen = [name for name in self.text_encoders if name not in trained]
+        in_8_bits = frozen if self.thrift == "8bit" else ()
+        pipeline = load_pipeline(self.checkpoint, self.pipeline_class, self.variant, in_8_bits=in_8_bits, **options)
         for name, model in pipeline.components.items():
             if not isinstance(model, nn.Module):
                 continue
@@ -152,15 +160,13 @@ class Family:
                 nn.Module.to(model, torch.float32)
             else:
                 freeze(model, dtype)
+            if self.thrift == "offload" and name in frozen:
+                offload(model)
         if dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
             pipeline.vae.float()  # such a VAE overflows in fp16, as its config says
         if self.zero_terminal_snr:
             pipeline.scheduler = rescaled_sampler(pipeline.scheduler)
         return pipeline
-
-    def load_vae(self) -> nn.Module:
-        """The VAE that `vae` names, in fp32."""
-        return load_model(self.vae, getattr(diffusers, self.checkpoint.read_json("model_index.json")["vae"][1]))
 
     def load_denoiser(self) -> nn.Module:
         """The teacher's denoiser in fp32: the student's first weights are copied from it before it is cast."""
@@ -231,10 +237,7 @@ class Family:
         return tuple(torch.tensor(values).view(1, -1, 1, 1).to(like) for values in found)
 
     def encode_captions(self, pipeline: diffusers.DiffusionPipeline, batch: dict) -> dict:
-        """The denoiser's conditioning: the keyword arguments it takes beside noisy latents and timesteps.
-
-        It carries gradients where a text encoder is trained.
-        """
+        """The denoiser's conditioning, tensors of B rows; it carries gradients where a text encoder is trained."""
         raise NotImplementedError
 
     def condition_at(self, pipeline: diffusers.DiffusionPipeline, captions: list[str], height: int, width: int) -> dict:

@@ -1,6 +1,6 @@
 """Reading models and pipelines with all their weights, or not at all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import transformers
 from torch import Tensor, nn
 
 from diffdistill.errors import InputError
+from diffdistill.families import thrift
 from diffdistill.families.checkpoint import Checkpoint
 
 LIBRARIES = {library.__name__: library for library in (diffusers, transformers)}
@@ -54,12 +55,13 @@ def load_pipeline(
     pipeline_class: type = diffusers.DiffusionPipeline,
     variant: str | None = None,
     dtype: torch.dtype | None = None,
+    in_8_bits: Collection[str] = (),
     **given,
 ) -> diffusers.DiffusionPipeline:
     """The pipeline of `checkpoint`, by `pipeline_class.from_pretrained`, every model of it loaded by `load_model`.
 
-    They come in `dtype`, by default in that of the libraries. `given` are parts that take the place of the checkpoint's own,
-    None for one that is left out, and other options.
+    They come in `dtype`, by default in that of the libraries; text encoders named `in_8_bits` so. `given` are parts that
+    take the place of the checkpoint's own, None for one that is left out, and other options.
     """
     if not checkpoint.is_folder:
         checkpoint = checkpoint.at(checkpoint.load(pipeline_class.download, variant=variant, **given))
@@ -71,7 +73,8 @@ def load_pipeline(
         if name not in given:
             has_variant = variant and any(Path(checkpoint.path, name).glob(f"*.{variant}*"))
             files = variant if has_variant else None  # as the pipeline decides it, for each of its models
-            given[name] = load_model(checkpoint, model_class, subfolder=name, variant=files, **options)
+            own = dict(quantization_config=thrift.in_8_bits()) if name in in_8_bits else {}
+            given[name] = load_model(checkpoint, model_class, subfolder=name, variant=files, **options, **own)
     return checkpoint.load(pipeline_class.from_pretrained, variant=variant, **given)
 
 

@@ -16,11 +16,13 @@ class PlannedModel(Protocol):
     """What a method may know of the model before any weight is loaded.
 
     `noise_schedule` has the prediction type of the student; `embeds_guidance` says whether the student has an embedding of
-    the guidance scale, by which it is told that scale.
+    the guidance scale, by which it is told that scale, and `can_embed_guidance` whether `model.student.guidance_embedding`
+    could add one.
     """
 
     noise_schedule: NoiseSchedule
     embeds_guidance: bool
+    can_embed_guidance: bool
 
 
 class TrainedModel(Protocol):

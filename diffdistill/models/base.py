@@ -136,7 +136,7 @@ class DiffusionModel(BaseModel):
         pipeline = self.frozen.pipeline
         latents = self.family.encode_pictures(pipeline, batch["pixel_values"])
         with self.autocast() if len(self.trained) > 1 else nullcontext():  # a text encoder is trained as well
-            return latents, self.family.encode_captions(pipeline, batch)
+            return latents, moved(self.family.encode_captions(pipeline, batch), latents.device)
 
     def take_step(
         self,
@@ -179,7 +179,8 @@ class DiffusionModel(BaseModel):
 
     def replace_captions(self, condition: dict, captions: Sequence[str]) -> dict:
         """The conditioning of the same pictures with other captions."""
-        return self.family.replace_captions(self.frozen.pipeline, condition, list(captions))
+        found = self.family.replace_captions(self.frozen.pipeline, condition, list(captions))
+        return moved(found, next(self.student.parameters()).device)
 
     def tell_guidance(self, condition: dict, scales: Tensor, teacher: bool = False) -> dict:
         """The conditioning, with the guidance `scales` (B,) in it if the denoiser has an embedding of them."""
@@ -222,10 +223,17 @@ class DiffusionModel(BaseModel):
             pipeline = self.family.assemble(self.frozen.pipeline, denoiser)
             pipeline.scheduler, options = self.scheduler(teacher)
             options = {**self.family.call_options, **options}
+            if isinstance(options.get("negative_prompt"), str):  # not all pipelines repeat it for each caption
+                options["negative_prompt"] = [options["negative_prompt"]] * len(captions)
             latents = pipeline(prompt=list(captions), generator=generators, output_type="latent", **options).images
         self.train(training)
         size = (options.get(side) or self.family.native_size for side in ("height", "width"))
         return self.family.sampled_latents(latents, *size)
+
+
+def moved(condition: dict, device: torch.device) -> dict:
+    """The conditioning on `device`: that of offloaded text encoders is on the CPU."""
+    return {name: moved(value, device) if isinstance(value, dict) else value.to(device) for name, value in condition.items()}
 
 
 def build_model(config: Mapping, plan: Plan | None) -> nn.Module:

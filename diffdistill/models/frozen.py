@@ -6,6 +6,7 @@ import diffusers
 from torch import nn
 
 from diffdistill.errors import InputError
+from diffdistill.families.thrift import is_offloaded
 from diffdistill.students.cut import path_matches
 
 
@@ -31,7 +32,8 @@ class Frozen(nn.Module):
 
     def _apply(self, fn, recurse=True):
         for model in self.models():
-            model._apply(fn, recurse)
+            if not is_offloaded(model):
+                model._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
     def __deepcopy__(self, memo):

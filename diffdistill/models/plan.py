@@ -110,6 +110,11 @@ class Plan:
         return rules_of(self.family.denoiser_class).embeds_guidance(self.config)
 
     @property
+    def can_embed_guidance(self) -> bool:
+        """Whether such an embedding could be added to a denoiser of that class."""
+        return rules_of(self.family.denoiser_class).add_guidance is not None
+
+    @property
     def student_sampling(self) -> dict:
         """How the student is to be sampled, where the method trains it for one sampler; it overrides `sampling`."""
         return self.method.sampling(self)

@@ -12,7 +12,7 @@ from mim.commands.search import convert2df
 from modelindex.load_model_index import load
 
 from diffdistill.families.architectures import hub_names
-from diffdistill.shapes.parts import make_unet
+from diffdistill.shapes.parts import make_transformer, make_unet
 from diffdistill.students.cut import plan_student
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,9 @@ def teacher_config(checkpoint: str) -> dict:
     """The denoiser's config of a hub name, or of a pipeline of the shapes benchmark."""
     if checkpoint.lower() in hub_names():
         return plans.denoiser_config(hub_names()[checkpoint.lower()])
-    return dict(make_unet("sdxl" if "sdxl" in Path(checkpoint).name else "sd").config)
+    layout = Path(checkpoint).name.removeprefix("diffdistill::").split("_")[0]
+    model = make_transformer() if layout == "sd3" else make_unet(layout)
+    return dict(model.config, _class_name=type(model).__name__)
 
 
 @cache

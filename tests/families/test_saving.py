@@ -28,7 +28,7 @@ def encoder(request, thin_sdxl):
 
 
 def test_the_packaged_encoders_bear_published_names():
-    assert len(PACKAGED) == 3
+    assert len(PACKAGED) == 5
     for file in PACKAGED:
         tensors = load_file(file)
         assert published(tensors), file

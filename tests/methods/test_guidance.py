@@ -2,6 +2,7 @@
 
 import diffusers
 import pytest
+import tiny_transformers
 import torch
 from closed_form import ClosedForm
 
@@ -199,6 +200,19 @@ def test_scales_that_do_not_fit_the_student(method, scale, student, message, thi
     options = dict(steps=4) if method == "ProgressiveDistillation" else {}
     with pytest.raises(InputError, match=message):
         check_model(model(thin_sdxl, dict(type=method, guidance_scale=scale, **options), student))
+
+
+def test_no_embedding_is_advised_where_there_is_no_place_for_one():
+    with pytest.raises(InputError, match=r"its denoiser has no place .*, so give a single scale") as e:
+        check_model(model("diffdistill::sd3_shapes", student=dict(keep={}), family="StableDiffusion3"))
+    assert "guidance_embedding" not in str(e.value)
+
+
+def test_an_embedding_of_the_teachers_is_not_advised_against(tmp_path):
+    told = dict(type="GuidanceDistillation", guidance_scale=3.0)
+    with pytest.raises(InputError, match=r"guidance_scale=3.0: the student embeds the scale, .* give the range") as e:
+        check_model(model(tiny_transformers.write_flux(tmp_path), told, dict(keep={}), family="Flux"))
+    assert "guidance_embedding" not in str(e.value)
 
 
 @pytest.mark.parametrize("width", [3, 15, "256"])

@@ -44,15 +44,17 @@ class Guidance:
     def check(self, plan: PlannedModel) -> None:
         """Raise InputError unless the student is told what it has to be told, and nothing else."""
         if plan.embeds_guidance and not self.is_range:
+            without = " (without model.student.guidance_embedding, where it is set, a single scale would do)"
             raise InputError(
                 f"model.method.guidance_scale={self.low}: the student embeds the scale, and would be sampled with others;"
-                " give the range [low, high] that it will know (without model.student.guidance_embedding, where it is set, a"
-                " single scale would do)"
+                f" give the range [low, high] that it will know{without if plan.can_embed_guidance else ''}"
             )
         if self.is_range and not plan.embeds_guidance:
+            able = "set model.student.guidance_embedding=256, or give a single scale"
+            unable = "its denoiser has no place for an embedding of it, so give a single scale"
             raise InputError(
-                f"model.method.guidance_scale=[{self.low}, {self.high}]: a student of a range must be told the scale; set"
-                " model.student.guidance_embedding=256, or give a single scale"
+                f"model.method.guidance_scale=[{self.low}, {self.high}]: a student of a range must be told the scale;"
+                f" {able if plan.can_embed_guidance else unable}"
             )
 
 
