@@ -4,7 +4,7 @@ _base_ = [
     "../_base_/models/sd3_shapes.py",
     "../_base_/cuts/half_depth_sd3_shapes.py",
     "../_base_/datasets/shapes.py",
-    "../_base_/schedules/shapes_100.py",
+    "../_base_/schedules/sd3_shapes_100.py",
     "../_base_/shapes_runtime.py",
 ]
 _base_.model.merge(_base_.pop("cut"))

@@ -5,10 +5,8 @@ _base_ = [
     "../_base_/cuts/half_depth_sd3_shapes.py",
     "../_base_/methods/block_recovery.py",
     "../_base_/datasets/shapes.py",
-    "../_base_/schedules/shapes_100.py",
+    "../_base_/schedules/sd3_shapes_100.py",
     "../_base_/shapes_runtime.py",
 ]
 _base_.model.merge(_base_.pop("cut"))
 _base_.model.merge(_base_.pop("method"))
-
-model = dict(feature_pairs=dict(level=["transformer_blocks.*", "transformer_blocks.*:text"]))
