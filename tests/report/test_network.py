@@ -60,3 +60,15 @@ def test_a_resnet_stands_above_its_transformer_layers(ssd_1b):
         ["resnets", *["transformer_blocks"] * 10],
         ["resnets"],
     ]
+
+
+@pytest.mark.parametrize(("number", "rows"), [(4, [4]), (24, [12, 12]), (38, [19, 19]), (60, [20, 20, 20])])
+def test_blocks_of_a_transformer_stand_in_rows_of_one_length(number, rows):
+    kept = {f"transformer_blocks.{index}": index % 2 == 0 for index in range(number)}
+    columns = columns_of(kept)
+    assert [sum(len(column) > row for column in columns) for row in range(len(columns[0]))] == rows
+    assert [name for row in zip(*columns, strict=True) for name, _ in row] == list(kept)
+    svg = ET.fromstring(str(network_picture({"transformer_blocks": kept})))
+    (stage,) = marks(svg, "rect", "stage")
+    assert [text.text for text in svg.iter("text")] == ["transformer blocks", f"{-(-number // 2)}/{number}"]
+    assert float(stage.get("width")) >= 7 * len("transformer blocks")  # else the heading would be cut off
