@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from diffdistill.families.base import Family
+from diffdistill.families.text import encode_prompt
 from diffdistill.registry import MODELS
 
 PATCH = 2
@@ -74,7 +75,7 @@ class Flux(Family):
 
     def encode_captions(self, pipeline, batch: dict) -> dict:
         captions = list(batch["caption"])
-        prompts, pooled, _ = pipeline.encode_prompt(
-            captions, captions, pipeline.text_encoder.device, max_sequence_length=self.max_sequence_length
-        )
+        length, device = self.max_sequence_length, pipeline.text_encoder.device
+        options = dict(prompt=captions, prompt_2=captions, device=device, max_sequence_length=length)
+        prompts, pooled, _ = encode_prompt(pipeline, captions, pipeline.tokenizer_2, length, **options)
         return dict(encoder_hidden_states=prompts, pooled_projections=pooled)

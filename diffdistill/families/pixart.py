@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.base import Family
+from diffdistill.families.text import encode_prompt
 from diffdistill.noise import VariancePreserving
 from diffdistill.registry import MODELS
 
@@ -45,10 +46,8 @@ class PixArtSigma(Family):
         return prediction[:, : noisy.shape[1]]
 
     def encode_captions(self, pipeline, batch: dict) -> dict:
-        prompts, mask, _, _ = pipeline.encode_prompt(
-            list(batch["caption"]),
-            do_classifier_free_guidance=False,
-            device=pipeline.text_encoder.device,
-            max_sequence_length=self.max_sequence_length,
-        )
+        captions, length = list(batch["caption"]), self.max_sequence_length
+        options = dict(prompt=captions, do_classifier_free_guidance=False, max_sequence_length=length)
+        options["device"] = pipeline.text_encoder.device
+        prompts, mask, _, _ = encode_prompt(pipeline, captions, pipeline.tokenizer, length, **options)
         return dict(encoder_hidden_states=prompts, encoder_attention_mask=mask)

@@ -6,6 +6,7 @@ import diffusers
 from torch import Tensor, nn
 
 from diffdistill.families.base import Family
+from diffdistill.families.text import encode_prompt
 from diffdistill.registry import MODELS
 from diffdistill.students.cut import build_on_meta
 
@@ -39,11 +40,17 @@ class StableDiffusion3(Family):
         if pipeline.transformer is None:  # the pipeline asks it how wide the zeros in the place of T5's tokens are
             pipeline = self.assemble(pipeline, build_on_meta(self.denoiser_class, self.denoiser_config))
         captions = list(batch["caption"])
-        prompts, _, pooled, _ = pipeline.encode_prompt(
+        # Without T5, which reads furthest, the second of CLIP's tokenizers says where a caption is cut.
+        t5 = (pipeline.tokenizer_3, self.max_sequence_length)
+        longest = t5 if pipeline.tokenizer_3 else (pipeline.tokenizer_2, pipeline.tokenizer_2.model_max_length)
+        prompts, _, pooled, _ = encode_prompt(
+            pipeline,
             captions,
-            captions,
-            captions,
-            pipeline.text_encoder.device,
+            *longest,
+            prompt=captions,
+            prompt_2=captions,
+            prompt_3=captions,
+            device=pipeline.text_encoder.device,
             do_classifier_free_guidance=False,
             **self.call_options,
         )

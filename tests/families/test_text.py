@@ -3,9 +3,11 @@
 import pytest
 import tiny
 import torch
+from tiny_transformers import write_pixart
 from transformers import CLIPTextModel
 
 from diffdistill.families import text
+from diffdistill.registry import MODELS
 
 
 @pytest.fixture
@@ -40,3 +42,15 @@ def test_of_many_long_captions_the_first_are_named(encode, caplog):
 def test_the_report_changes_nothing(encode):
     long = "a photo of sks dog and a red circle"
     torch.testing.assert_close(encode(long)[0], encode("a photo of sks dog and")[0], rtol=0, atol=0)
+
+
+def test_transformers_report_it_too_and_the_pipeline_does_not(monkeypatch, tmp_path, caplog, capfd):
+    monkeypatch.setattr(text, "_cut", set())
+    text.warn_once.cache_clear()
+    family = MODELS.build(dict(type="PixArtSigma", checkpoint=str(write_pixart(tmp_path)), max_sequence_length=4))
+    pipeline = family.load(torch.float32)
+    for _ in range(2):
+        family.encode_captions(pipeline, dict(caption=["a large red circle and a dog", "a dog"]))
+    assert len(caplog.messages) == 1
+    assert "and the tokenizer takes 4" in caplog.messages[0]
+    assert "truncated" not in capfd.readouterr().err

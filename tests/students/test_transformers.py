@@ -66,3 +66,12 @@ def test_a_list_without_blocks_is_refused(kind):
     path = list(rules_of(kind).parts)[-1]
     with pytest.raises(InputError, match=f"{path} keeps no block; keep at least one"):
         plan_student(kind, TINY[kind], {path: []})
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("ChromaTransformer2DModel", "its modulation is addressed by the number"), ("HiDreamImageTransformer2DModel", "llama")],
+)
+def test_what_counts_its_layers_cannot_be_cut(kind, reason):
+    with pytest.raises(InputError, match=f"a {kind} cannot be cut: .*{reason}"):
+        plan_student(getattr(diffusers, kind), {}, {"transformer_blocks": [0]})
