@@ -11,6 +11,7 @@ import tiny
 from diffusers import UNet2DConditionModel
 
 import diffdistill
+from diffdistill.families.known import known_families
 from diffdistill.registry import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,6 +94,23 @@ def test_memory_of_the_readme_is_that_of_summary():
     section = README[README.index("## Distill SDXL to SSD-1B") :]
     for parts in (["total"], ["weights", "gradients", "optimizer"], ["teacher", "frozen"], ["features"]):
         assert f"{sum(memory[part] for part in parts) / 1e9:.2f} GB" in section
+
+
+def test_memory_of_transformers_is_that_of_summary():
+    """Of the smallest; the page names the command beside its figures."""
+    name = "pixart_sigma_14_distill_from_pixart_sigma_laion_pop.py"
+    page = (ROOT / "docs" / "transformers.md").read_text(encoding="utf-8")
+    memory = json.loads(runs.tool("summary", name, "--json").out)["memory"]
+    parts = ["weights", "gradients", "optimizer"], ["teacher"], ["frozen"], ["features"], ["total"]
+    assert f"| `{name}` | {' | '.join(f'{sum(memory[part] for part in each) / 1e9:.2f}' for each in parts)} |" in page
+
+
+def test_families_of_transformers_are_those_that_are_registered():
+    page = (ROOT / "docs" / "transformers.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(\w+)` \| .* px \|$", page, re.MULTILINE)
+    assert named == [name for name in named if MODELS.get(name)]
+    found = {family.__name__ for family in known_families().values() if family.__module__.startswith("diffdistill.")}
+    assert set(named) == {name for name in found if MODELS.get(name).denoiser_name == "transformer"}
 
 
 def test_contributing_draws_the_floors_that_the_tests_check():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "diffdistill"
-# The rooms, from the ground up. Those of the ground floor are single files and may import the ones named before them.
+# The rooms, from the ground up. Those of the ground floor may import the ones named before them.
 FLOORS = [
     ["errors", "files", "command", "noise", "step", "registry"],
     ["students", "shapes"],
