@@ -14,7 +14,7 @@ _base_ = [
 _base_.model.merge(_base_.pop("cut"))
 _base_.model.merge(_base_.pop("method"))
 
-model = dict(student=dict(prediction_type=None))
+model = dict(student=dict(prediction_type=None), losses=dict(task=dict(weighting=dict(type="TruncatedSNR"))))
 all_layers = dict(keep=dict(_delete_=True))
 stages = [
     dict(name="guided_8", model=dict(student=all_layers, method=dict(guidance_scale=3.0))),
