@@ -219,7 +219,8 @@ class DiffusionModel(BaseModel):
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         training = self.training
         self.eval()
-        with self.denoiser(teacher) as denoiser, self.autocast():
+        with self.denoiser(teacher) as denoiser, self.autocast(), torch.random.fork_rng():
+            torch.manual_seed(int(seeds[0]))  # some samplers, such as FlowMatchLCMScheduler in SD3's pipeline, draw from it
             pipeline = self.family.assemble(self.frozen.pipeline, denoiser)
             pipeline.scheduler, options = self.scheduler(teacher)
             options = {**self.family.call_options, **options}

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from closed_form import ClosedForm
+from tiny_transformers import write_sd3
 
 from diffdistill.methods import DenoisingKD, GuidanceDistillation, LatentConsistency, ProgressiveDistillation
 from diffdistill.noise import FlowMatching
+from diffdistill.registry import MODELS
 
 CAPTIONS = torch.tensor([1.0, -2.0, 0.5], dtype=torch.double)
 
@@ -95,3 +97,21 @@ def test_times_are_continuous(method):
     assert step.timesteps.is_floating_point()
     assert (step.timesteps % 1 != 0).any()
     assert ((step.timesteps > 0) & (step.timesteps <= 1000)).all()
+
+
+def test_a_consistency_student_of_flows_draws_the_same_pictures_for_the_same_seeds(tmp_path):
+    """SD3's pipeline hands its generators to no scheduler, and FlowMatchLCMScheduler renoises."""
+    folder = write_sd3(tmp_path / "sd3", num_layers=2)
+    model = MODELS.build(
+        dict(
+            type="Distiller",
+            teacher=dict(type="StableDiffusion3", checkpoint=str(folder), max_sequence_length=2),
+            method=dict(type="LatentConsistency", guidance_scale=3.0, steps=2),
+            losses=dict(task=dict(type="TaskLoss")),
+        )
+    )
+    before = torch.get_rng_state()
+    one, two, other = (model.sample(["a dog"], [seed]) for seed in (3, 3, 4))
+    assert (one == two).all()
+    assert (one != other).any()
+    assert torch.equal(torch.get_rng_state(), before)
