@@ -150,15 +150,15 @@ def test_an_adapter_that_no_pipeline_loads_is_left_to_peft(sd3_config, tmp_path)
 def test_guidance_of_qwen_image(sd3_config, tmp_path):
     """Its scale has another name: in the protocol, in the card, and in the benchmark, where it doubles the calls."""
     teacher = tiny_transformers.write_qwen(tmp_path / "qwen")
-    sampling = "num_inference_steps=1, true_cfg_scale=3.0, negative_prompt=' ', height=32, width=32"
+    sampling = "num_inference_steps=2, true_cfg_scale=3.0, negative_prompt=' ', height=32, width=32"
     config = write_config(
         tmp_path / "half.py", sd3_config, "QwenImage", teacher, f"sampling=dict(_delete_=True, {sampling}),"
     )
     run = runs.trained(config, tmp_path / "run", {}).work_dir
     assert runs.tool("export", config, run / "transformer", tmp_path / "out").code == 0
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "image = pipeline(prompt, num_inference_steps=1, true_cfg_scale=3.0, negative_prompt=' '" in card
-    assert "FlowMatchEulerDiscreteScheduler, 1 steps; 32 x 32 pixels; true_cfg_scale 3.0" in card
+    assert "image = pipeline(prompt, num_inference_steps=2, true_cfg_scale=3.0, negative_prompt=' '" in card
+    assert "FlowMatchEulerDiscreteScheduler, 2 steps; 32 x 32 pixels; true_cfg_scale 3.0" in card
     candidate, calls = Loader(torch.float32, "cpu").load(str(teacher)), []
     candidate.denoiser.register_forward_pre_hook(lambda *args: calls.append(1))
     protocol = Protocol("cpu", "float32", resolution=32, steps=2)

@@ -128,7 +128,7 @@ def test_the_tool_writes_pipelines_that_load_and_sample(made, layout, kind):
 
 def test_the_tool_writes_down_its_figures(made):
     figures = json.loads((made / "parts.json").read_text())
-    assert figures["sdxl_unet_parameters"] == 3_968_324
+    assert figures["sdxl_denoiser_parameters"] == 3_968_324
     assert {"text_accuracy", "text_accuracy_2", "vae_round_trip", "scaling_factor", "seconds"} <= set(figures)
 
 
