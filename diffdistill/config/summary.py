@@ -9,10 +9,11 @@ from torch import nn
 from diffdistill.config.check import check_model
 from diffdistill.config.stages import plan_stages, stage_configs, title_of
 from diffdistill.families.architectures import planning
+from diffdistill.models.adapters import trainable
 from diffdistill.models.plan import DTYPES, Plan
 from diffdistill.students.cut import build_on_meta
 from diffdistill.students.denoisers.rules import rules_of
-from diffdistill.students.size import count, kept_layers, measure, trainable
+from diffdistill.students.size import count, kept_layers, measure
 
 # Bytes of optimizer state per parameter of 4 bytes, by the class's name in lower case. Adafactor is counted from shapes.
 STATE_BYTES = {
@@ -28,14 +29,19 @@ def frozen_parameters(plan: Plan) -> dict[str, int]:
     return {name: count(plan.family.build_on_meta(name)) for name in plan.family.models}
 
 
+def count_trainable(model: nn.Module) -> int:
+    """The number of parameters of `model` that have gradients."""
+    return sum(parameter.numel() for parameter in trainable(model).values())
+
+
 def optimizer_bytes(optimizer: Mapping, model: nn.Module) -> int | None:
     """Bytes of the optimizer's state for the fp32 parameters that are trained; None for a class that is not known here."""
-    size = sum(parameter.numel() for parameter in trainable(model))
+    size = count_trainable(model)
     name = optimizer["type"] if isinstance(optimizer["type"], str) else optimizer["type"].__name__
     name = name.rsplit(".", 1)[-1].lower()
     if name == "adafactor":
         # Rows and columns over the last two dimensions, whole below two (Shazeer and Stern, 2018, sec. 3 and 4).
-        shapes = [tuple(parameter.shape) for parameter in trainable(model)]
+        shapes = [tuple(parameter.shape) for parameter in trainable(model).values()]
         factors = [torch.Size(s[:-1]).numel() + torch.Size(s[:-2] + s[-1:]).numel() if len(s) > 1 else s[0] for s in shapes]
         first_moment = size if optimizer.get("beta1") is not None else 0
         return 4 * (sum(factors) + first_moment)
@@ -55,7 +61,7 @@ def training_memory(config: Config, trained: nn.Module, teacher: int, frozen: in
     batch_size = config.train_dataloader.batch_size
     memory = dict(
         weights=4 * count(trained),
-        gradients=4 * sum(parameter.numel() for parameter in trainable(trained)),
+        gradients=4 * count_trainable(trained),
         optimizer=optimizer_bytes(config.optim_wrapper.optimizer, trained),
         ema=4 * count(trained) if has_ema else 0,
         teacher=width * teacher,
@@ -101,7 +107,7 @@ def summarize_plan(config: Config, plan: Plan) -> dict:
         kept=kept_layers(teacher, plan.layers),
         pairs=[list(pair) for pair in plan.pairs],
         trained=list(plan.on_meta),
-        trainable_parameters=sum(parameter.numel() for parameter in trainable(plan.on_meta)),
+        trainable_parameters=count_trainable(plan.on_meta),
         frozen=frozen,
         memory=training_memory(config, plan.on_meta, resident, still, features),
         disk={name: dtype.itemsize * count(plan.on_meta) for name, dtype in DTYPES.items() if name != "bfloat16"},

@@ -104,7 +104,7 @@ class TeacherAgreement(Metric):
         noisy = schedule.add_noise(latents, noise, timesteps)
         height, width = (side * model.family.vae_scale for side in latents.shape[-2:])
         captions = [sample["caption"] for sample in samples]
-        condition = model.family.condition_at(model.frozen.pipeline, captions, height, width)
+        condition = model.condition_at(captions, height, width)
         if self.guidance_scale is None:
             theirs = model.predict_teacher(noisy, timesteps, condition)[0].float()
         else:

@@ -182,6 +182,11 @@ class DiffusionModel(BaseModel):
         found = self.family.replace_captions(self.frozen.pipeline, condition, list(captions))
         return moved(found, next(self.student.parameters()).device)
 
+    def condition_at(self, captions: Sequence[str], height: int, width: int) -> dict:
+        """The conditioning of captions for whole pictures of that size, in pixels."""
+        found = self.family.condition_at(self.frozen.pipeline, list(captions), height, width)
+        return moved(found, next(self.student.parameters()).device)
+
     def tell_guidance(self, condition: dict, scales: Tensor, teacher: bool = False) -> dict:
         """The conditioning, with the guidance `scales` (B,) in it if the denoiser has an embedding of them."""
         denoiser = self.teacher if teacher else self.student

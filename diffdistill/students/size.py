@@ -15,11 +15,6 @@ def count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters of `model` that have gradients."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
 def measure(denoiser: nn.Module, layers: Sequence[str] = (), size: int | None = None) -> tuple[dict, int]:
     """Parameters and GMACs of a denoiser of `build_on_meta`, and the number of elements in the features of `layers`.
 
