@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.families.loading import freeze, load_model, load_pipeline
-from diffdistill.families.reading import check_parts, read_noise_schedule
+from diffdistill.families.reading import check_parts, read_noise_schedule, vae_config
 from diffdistill.families.terminal_snr import check_terminal_snr, rescaled_config, rescaled_sampler
 from diffdistill.families.thrift import check_way, offload
 from diffdistill.noise import FlowMatching, NoiseSchedule, VariancePreserving
@@ -98,8 +98,7 @@ class Family:
     @property
     def vae_scale(self) -> int:
         """The side of a latent, in pixels."""
-        config = self.vae.read_json("config.json") if self.vae else self.checkpoint.read_json("vae/config.json")
-        return 2 ** (len(config["block_out_channels"]) - 1)
+        return 2 ** (len(vae_config(self)["block_out_channels"]) - 1)
 
     @property
     def native_size(self) -> int:
@@ -136,8 +135,7 @@ class Family:
     def build_on_meta(self, name: str) -> nn.Module:
         """The model `name` of the pipeline, one of `models`, without its weights."""
         library, class_name = self.checkpoint.read_json("model_index.json")[name]
-        own = self.vae if name == "vae" else None
-        config = own.read_json("config.json") if own else self.checkpoint.read_json(f"{name}/config.json")
+        config = vae_config(self) if name == "vae" else self.checkpoint.read_json(f"{name}/config.json")
         with torch.device("meta"):
             if library == "diffusers":
                 return getattr(diffusers, class_name).from_config(config)

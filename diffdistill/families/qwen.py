@@ -8,6 +8,7 @@ from torch.nn.functional import pad
 
 from diffdistill.families.base import Family
 from diffdistill.families.flux import pack, unpack
+from diffdistill.families.reading import vae_config
 from diffdistill.registry import MODELS
 
 
@@ -31,8 +32,7 @@ class QwenImage(Family):
 
     @property
     def vae_scale(self) -> int:
-        config = self.vae.read_json("config.json") if self.vae else self.checkpoint.read_json("vae/config.json")
-        return 2 ** len(config["temperal_downsample"])
+        return 2 ** len(vae_config(self)["temperal_downsample"])
 
     @property
     def call_options(self) -> dict:

@@ -29,6 +29,11 @@ def check_parts(family) -> list[str]:
     return there
 
 
+def vae_config(family) -> dict:
+    """The config of the VAE of `family`: the pipeline's, or the one that its `vae` names."""
+    return family.vae.read_json("config.json") if family.vae else family.checkpoint.read_json("vae/config.json")
+
+
 def read_noise_schedule(family, config: Mapping) -> NoiseSchedule:
     """The noise schedule of training, from the `config` of the pipeline's own scheduler.
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffdistill.families.base import Family
+from diffdistill.families.reading import vae_config
 from diffdistill.registry import MODELS
 
 INSTRUCTION = inspect.signature(diffusers.SanaPipeline.__call__).parameters["complex_human_instruction"].default
@@ -30,8 +31,7 @@ class Sana(Family):
 
     @property
     def vae_scale(self) -> int:
-        config = self.vae.read_json("config.json") if self.vae else self.checkpoint.read_json("vae/config.json")
-        return 2 ** (len(config["encoder_block_out_channels"]) - 1)
+        return 2 ** (len(vae_config(self)["encoder_block_out_channels"]) - 1)
 
     @property
     def call_options(self) -> dict:
