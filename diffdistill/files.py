@@ -1,5 +1,6 @@
 """Files and folders: writing them whole or not at all, and finding out early that they cannot be written."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from tempfile import TemporaryFile
 
 from diffdistill.errors import InputError
 
+LONGEST_NAME = 255
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 NO_HUB_NAMES = (".py", ".parquet", ".jsonl", ".csv", ".txt", ".safetensors", ".pth")  # files that are not there
 
@@ -37,6 +39,8 @@ def write_text_whole(file: Path, text: str) -> Path:
 def check_folder(folder: str, option: str) -> None:
     """Raise InputError unless `folder`, given as `option`, can be written; it is not created."""
     found = Path(folder).absolute()
+    if (longest := max(len(os.fsencode(part)) for part in found.parts)) > LONGEST_NAME:
+        raise InputError(f"{option}={folder[:60]}...: a name of {longest} bytes; file systems take {LONGEST_NAME} at most")
     while not found.exists():
         found = found.parent
     try:

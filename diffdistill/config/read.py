@@ -1,14 +1,13 @@
 """Finding and reading configs."""
 
-import inspect
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 import diffdistill.registry  # noqa: F401  (makes `_base_ = ["diffdistill::..."]` known)
+from diffdistill.config.sections import check_names, check_sections
 from diffdistill.errors import InputError
 
 PACKAGE = Path(__file__).parent.parent
@@ -66,6 +65,7 @@ def load_config(name: str, options: dict | None = None, work_dir: str | None = N
         config[key] = value
     drop_scopes(config._cfg_dict)
     merge_options(config, options or {})
+    check_sections(config)
     drop_hooks(config)
     drop_worker_options(config)
     config.work_dir = work_dir or config.get("work_dir") or str(Path("work_dirs", path.stem))
@@ -97,12 +97,7 @@ def check_model_parts(config: Config, path: Path) -> None:
 
 def merge_options(config: Config, options: dict) -> None:
     """Merge dotted keys into `config`. Raises InputError for a first part that neither it nor MMEngine's Runner knows."""
-    known = {*config, *inspect.signature(Runner).parameters, "custom_imports", "work_dir"}
-    for key in options:
-        section = key.split(".")[0]
-        if section not in known:
-            near = get_close_matches(section, known, n=3, cutoff=0.5) or sorted(config)
-            raise InputError(f"--cfg-options {key}: the config has no {section}; the nearest: {', '.join(near)}")
+    check_names(options, config, "--cfg-options")
     try:
         config.merge_from_dict(options)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
