@@ -1,10 +1,14 @@
 """Checkpoints that survive a run that dies while it saves one."""
 
+import os
 from pathlib import Path
 
+import torch
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook
 
+from diffdistill.files import write_text_whole
+from diffdistill.hooks.guard import check_finite, skipped_in_a_row
 from diffdistill.registry import HOOKS
 
 
@@ -13,7 +17,8 @@ class SafeCheckpointHook(CheckpointHook):
     """MMEngine's CheckpointHook, for local disks: there is a whole checkpoint at any moment after the first.
 
     MMEngine deletes the oldest checkpoint, and then writes the new one under its final name. Here the new one is written
-    beside, renamed and noted in `last_checkpoint`, and only then the oldest is deleted.
+    beside, renamed and noted in `last_checkpoint`, and only then the oldest is deleted. While updates are left out as not
+    finite, none is written, so that those from before stay. Raises Diverged for weights that are not finite.
     """
 
     def before_train(self, runner) -> None:
@@ -26,6 +31,10 @@ class SafeCheckpointHook(CheckpointHook):
             partial.unlink()
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        check_finite(runner, step)
+        if skipped_in_a_row(runner) and step < runner.max_iters:
+            runner.logger.warning(f"no checkpoint at step {step}: its update was left out")
+            return
         folder, name = Path(self.out_dir), self.filename_tmpl.format(step)
         partial = folder / f".{name}.partial"
         kept = [*(other for other in runner.message_hub.get_info("keep_ckpt_ids", []) if other != step), step]
@@ -33,23 +42,26 @@ class SafeCheckpointHook(CheckpointHook):
         # The file knows of those that are to be deleted below, so that a run resumed from it can still do so.
         runner.message_hub.update_info("keep_ckpt_ids", kept)
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            partial.name,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler and runner.param_schedulers is not None,
-            meta=meta,
-            by_epoch=self.by_epoch,
-            backend_args=self.backend_args,
-            **self.args,
-        )
+        if is_main_process():
+            content = runner.checkpoint(meta)
+            if not self.save_optimizer:
+                del content["optimizer"]
+            write(content, partial)
         outdated = kept[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
         runner.message_hub.update_info("keep_ckpt_ids", kept[len(outdated) :])
         if is_main_process():
             partial.replace(folder / name)
-            note = Path(runner.work_dir, "last_checkpoint")
-            partial_note = note.with_name(".last_checkpoint.partial")
-            partial_note.write_text(self.last_ckpt)
-            partial_note.replace(note)
+            write_text_whole(Path(runner.work_dir, "last_checkpoint"), self.last_ckpt)
             for other in outdated:
                 Path(folder, self.filename_tmpl.format(other)).unlink(missing_ok=True)
+
+
+def write(content: dict, file: Path) -> None:
+    """Write a checkpoint to the disk itself; where that fails, nothing of it is left."""
+    try:
+        with file.open("wb") as opened:  # torch tells why a write fails only of a file that Python has opened
+            torch.save(content, opened)
+            os.fsync(opened.fileno())  # or after a power cut the final name could stand for a file without its end
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
