@@ -5,6 +5,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 from mmengine.config import Config
@@ -15,6 +16,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from diffdistill.files import write_text_whole
 from diffdistill.models.base import DiffusionModel
 
 
@@ -31,6 +33,13 @@ class LaidOutOnce(Config):
             self._laid_out.clear()
             self._laid_out[content] = super().pretty_text
         return self._laid_out[content]
+
+    def dump(self, file: str | Path | None = None) -> str | None:
+        """Write the config to `file`, whole or not at all, as Python; returns it as text where there is no file."""
+        if file is None:
+            return self.pretty_text
+        write_text_whole(Path(file), self.pretty_text)
+        return None
 
 
 class PlannedRunner(Runner):
