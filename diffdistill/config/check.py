@@ -8,13 +8,13 @@ import torch
 from mmengine.config import Config
 
 from diffdistill import registry
+from diffdistill.config.folders import check_work_folder
 from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.datasets.class_pictures import missing_class_pictures
 from diffdistill.engine.resuming import check_optimizer
 from diffdistill.errors import InputError
 from diffdistill.families.reading import check_resolution
 from diffdistill.families.terminal_snr import check_terminal_snr, rescales
-from diffdistill.files import check_folder
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import Plan, scheduler_class
 from diffdistill.models.saved import check_weights
@@ -30,7 +30,7 @@ def check(config: Config, checkpoint: str | None = None) -> Plan | None:
     for key in REQUIRED:
         if key not in config:
             raise InputError(f"the config has no {key}; inherit one that has, e.g. {', '.join(REQUIRED)} of configs/_base_")
-    check_folder(config.work_dir, "--work-dir")
+    check_work_folder(config)
     check_parts(config)
     check_intervals(config)
     plan = check_model(config.model)

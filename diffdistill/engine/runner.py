@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 from mmengine.config import Config
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from diffdistill.engine.resuming import OF_UPDATES, changed_settings, describe_changes, follow_config, settings_of
 from diffdistill.engine.stopping import protected
+from diffdistill.files import write_text_whole
 from diffdistill.models.base import DiffusionModel
 
 
@@ -34,6 +36,13 @@ class LaidOutOnce(Config):
             self._laid_out.clear()
             self._laid_out[content] = super().pretty_text
         return self._laid_out[content]
+
+    def dump(self, file: str | Path | None = None) -> str | None:
+        """Write the config to `file`, whole or not at all, as Python; returns it as text where there is no file."""
+        if file is None:
+            return self.pretty_text
+        write_text_whole(Path(file), self.pretty_text)
+        return None
 
 
 class PlannedRunner(Runner):

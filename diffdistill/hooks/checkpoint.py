@@ -1,13 +1,12 @@
 """Checkpoints that survive a run that dies while it saves one."""
 
-import os
 from pathlib import Path
 
 import torch
-from mmengine.dist import is_main_process, master_only
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from diffdistill.files import write_text_whole
+from diffdistill.files import finish_all_writing, write_file_whole, write_text_whole
 from diffdistill.hooks.guard import check_finite, skipped_in_a_row
 from diffdistill.registry import HOOKS
 
@@ -23,12 +22,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
-        self._remove_leftovers()
-
-    @master_only
-    def _remove_leftovers(self) -> None:
-        for partial in Path(self.out_dir).glob(".*.pth.partial"):
-            partial.unlink()
+        if is_main_process():
+            finish_all_writing(Path(self.out_dir))
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         check_finite(runner, step)
@@ -36,7 +31,6 @@ class SafeCheckpointHook(CheckpointHook):
             runner.logger.warning(f"no checkpoint at step {step}: its update was left out")
             return
         folder, name = Path(self.out_dir), self.filename_tmpl.format(step)
-        partial = folder / f".{name}.partial"
         kept = [*(other for other in runner.message_hub.get_info("keep_ckpt_ids", []) if other != step), step]
         self.last_ckpt = str(folder / name)
         # The file knows of those that are to be deleted below, so that a run resumed from it can still do so.
@@ -46,22 +40,16 @@ class SafeCheckpointHook(CheckpointHook):
             content = runner.checkpoint(meta)
             if not self.save_optimizer:
                 del content["optimizer"]
-            write(content, partial)
+            write_file_whole(lambda partial: write(content, partial), folder / name)
         outdated = kept[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
         runner.message_hub.update_info("keep_ckpt_ids", kept[len(outdated) :])
         if is_main_process():
-            partial.replace(folder / name)
             write_text_whole(Path(runner.work_dir, "last_checkpoint"), self.last_ckpt)
             for other in outdated:
                 Path(folder, self.filename_tmpl.format(other)).unlink(missing_ok=True)
 
 
 def write(content: dict, file: Path) -> None:
-    """Write a checkpoint to the disk itself; where that fails, nothing of it is left."""
-    try:
-        with file.open("wb") as opened:  # torch tells why a write fails only of a file that Python has opened
-            torch.save(content, opened)
-            os.fsync(opened.fileno())  # or after a power cut the final name could stand for a file without its end
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise
+    """Write a checkpoint; torch tells why that fails only of a file that Python has opened."""
+    with file.open("wb") as opened:
+        torch.save(content, opened)

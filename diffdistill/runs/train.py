@@ -1,6 +1,5 @@
 """Training from a config: check what the user has written, then hand over to MMEngine."""
 
-import errno
 import functools
 import os
 from collections.abc import Iterator
@@ -15,11 +14,10 @@ from diffdistill.config.check import check
 from diffdistill.engine.runner import PlannedRunner
 from diffdistill.engine.stopping import stop_request
 from diffdistill.errors import Diverged, InputError
+from diffdistill.files import disk_error
 from diffdistill.models.base import build_model
 from diffdistill.runs.folder import how_to_resume, last_checkpoint, locked
 from diffdistill.runs.prior_pictures import make_class_pictures, name_class_folder
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def train(config: Config, resume: str | None = None, launcher: str = "none") -> None:
@@ -88,8 +86,8 @@ def in_one_line(error: BaseException, config: Config) -> BaseException:
             " (train_cfg.max_iters and val_interval, begin and end of param_scheduler, the intervals of default_hooks"
             " but for an EMA's); or set model.gradient_checkpointing=True"
         )
-    if full := next((each for each in causes if isinstance(each, OSError) and each.errno in FULL), None):
-        return InputError(f"{config.work_dir} cannot be written: {full.strerror}; {resume}")
+    if disk := next((each for each in causes if isinstance(each, OSError) and disk_error(each)), None):
+        return InputError(f"{disk.filename or config.work_dir}: {disk.strerror}; {resume}")
     return error
 
 
