@@ -1,5 +1,6 @@
-"""What the training loop of MMEngine needs on today's torch: mixed precision on any device."""
+"""What the training loop of MMEngine needs on today's torch: mixed precision on any device, and sharding."""
 
 from diffdistill.engine.precision import MixedPrecision
+from diffdistill.engine.sharding import FullyShard
 
-__all__ = ["MixedPrecision"]
+__all__ = ["FullyShard", "MixedPrecision"]

@@ -5,16 +5,20 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
+import mmengine
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODEL_WRAPPERS, init_default_scope
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from diffdistill.engine import sharded_checkpoint
+from diffdistill.engine.sharding import FullyShard
 from diffdistill.models.base import DiffusionModel
 
 
@@ -69,9 +73,65 @@ class PlannedRunner(Runner):
                 self._train_loop.dataloader_iterator = None
                 self._train_loop.dataloader._iterator = None  # where workers are persistent
 
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """The model in its wrapper of several ranks; one that is sharded is not moved to the GPU as a whole before."""
+        if is_sharding(model_wrapper_cfg) and not is_model_wrapper(model):
+            return MODEL_WRAPPERS.build(model_wrapper_cfg, default_args=dict(module=model))
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def _init_model_weights(self) -> None:
+        if not isinstance(self.model, FullyShard):  # which has the values of the first rank already
+            super()._init_model_weights()
+
+    def save_checkpoint(self, out_dir: str, filename: str, **options) -> None:
+        """Write a checkpoint; a sharded run writes a folder, to which every rank adds its pieces."""
+        if not is_sharded(self):
+            super().save_checkpoint(out_dir, filename, **options)
+            return
+        by_epoch = options.get("by_epoch", True)
+        meta = dict(
+            options.get("meta") or {},
+            epoch=self.epoch + by_epoch,
+            iter=self.iter + (not by_epoch),
+            cfg=self.cfg.pretty_text,
+            seed=self.seed,
+            experiment_name=self.experiment_name,
+            mmengine_version=mmengine.__version__,
+        )
+        checkpoint = dict(
+            meta=meta,
+            state_dict=self.model.module.state_dict(),
+            message_hub=self.message_hub.state_dict(),
+            optimizer=self.optim_wrapper.state_dict(),
+            param_schedulers=[scheduler.state_dict() for scheduler in self.param_schedulers or []],
+        )
+        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+        sharded_checkpoint.save(checkpoint, Path(out_dir, filename))
+
+    def load_checkpoint(self, filename: str, *args, **options) -> dict:
+        """Load the model from `filename`, a file or the folder of a sharded run, and return all that it holds."""
+        if not sharded_checkpoint.is_sharded_checkpoint(filename):
+            return super().load_checkpoint(filename, *args, **options)
+        checkpoint = sharded_checkpoint.load(filename, self.model.mesh if is_sharded(self) else None)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        model_of(self).load_state_dict(checkpoint["state_dict"])
+        self._has_loaded = True
+        self.logger.info(f"Load checkpoint from {filename}")
+        return checkpoint
+
     def build_model(self, model: Callable[[], nn.Module]) -> nn.Module:
         """The model that the function `model` returns, which stands in the place of the config's `model`."""
         return model()
+
+
+def is_sharding(model_wrapper_cfg: dict | None) -> bool:
+    """Whether a config's `model_wrapper_cfg` shards the model."""
+    return bool(model_wrapper_cfg) and model_wrapper_cfg.get("type") in (FullyShard, FullyShard.__name__)
+
+
+def is_sharded(runner: Runner) -> bool:
+    """Whether ranks hold pieces of what `runner` trains. (An adapter is whole on each of them.)"""
+    return isinstance(runner.model, FullyShard) and bool(runner.model.structures)
 
 
 def build_dataloader(config: dict, seed: int | None = None) -> DataLoader:

@@ -1,10 +1,12 @@
 """Checkpoints that survive a run that dies while it saves one."""
 
+import shutil
 from pathlib import Path
 
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook
 
+from diffdistill.engine.runner import is_sharded
 from diffdistill.registry import HOOKS
 
 
@@ -22,11 +24,13 @@ class SafeCheckpointHook(CheckpointHook):
 
     @master_only
     def _remove_leftovers(self) -> None:
-        for partial in Path(self.out_dir).glob(".*.pth.partial"):
-            partial.unlink()
+        for partial in Path(self.out_dir).glob(".iter_*.partial"):
+            remove(partial)
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         folder, name = Path(self.out_dir), self.filename_tmpl.format(step)
+        if is_sharded(runner):  # which writes a folder
+            name = Path(name).stem
         partial = folder / f".{name}.partial"
         kept = [*(other for other in runner.message_hub.get_info("keep_ckpt_ids", []) if other != step), step]
         self.last_ckpt = str(folder / name)
@@ -52,4 +56,13 @@ class SafeCheckpointHook(CheckpointHook):
             partial_note.write_text(self.last_ckpt)
             partial_note.replace(note)
             for other in outdated:
-                Path(folder, self.filename_tmpl.format(other)).unlink(missing_ok=True)
+                for suffix in ("", ".pth"):  # the run may have been sharded before a resume, or after
+                    remove(folder / Path(self.filename_tmpl.format(other)).with_suffix(suffix))
+
+
+def remove(checkpoint: Path) -> None:
+    """Remove a checkpoint, a file or the folder of a sharded run, if it is there."""
+    if checkpoint.is_dir():
+        shutil.rmtree(checkpoint)
+    else:
+        checkpoint.unlink(missing_ok=True)

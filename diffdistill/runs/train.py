@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from diffdistill.config.check import check
 from diffdistill.engine.runner import PlannedRunner
+from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint
 from diffdistill.errors import InputError
 from diffdistill.models.base import build_model
 from diffdistill.runs.prior_pictures import make_class_pictures, name_class_folder
@@ -25,7 +26,7 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
     if resume == "auto":
         config.load_from = last_checkpoint(config.work_dir)
     elif resume:
-        if not Path(resume).is_file():
+        if not Path(resume).is_file() and not is_sharded_checkpoint(resume):
             raise InputError(f"--resume={resume}: no such file; give a checkpoint such as {config.work_dir}/iter_1000.pth")
         config.load_from = resume
     config.resume = bool(resume)
@@ -38,12 +39,13 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
     if launcher != "none" and not torch.cuda.is_available():
         if not torch.distributed.is_initialized():
             start_process_group(launcher)
-        config.model_wrapper_cfg = dict(
-            type="MMDistributedDataParallel",
-            device_ids=None,
-            broadcast_buffers=False,
-            find_unused_parameters=config.find_unused_parameters,
-        )
+        if not config.get("model_wrapper_cfg"):
+            config.model_wrapper_cfg = dict(
+                type="MMDistributedDataParallel",
+                device_ids=None,
+                broadcast_buffers=False,
+                find_unused_parameters=config.find_unused_parameters,
+            )
     try:
         make_class_pictures(config, build)
         PlannedRunner.around(config, build).train()
