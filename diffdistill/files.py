@@ -128,14 +128,16 @@ def removed_after_errors(partial: Path, target: Path) -> Iterator[None]:
         raise
 
 
-def disk_error(error: BaseException) -> int | None:
+def disk_error(error: BaseException | None) -> int | None:
     """The number of the error of the disk that `error` is, or that a library made it from; None for any other error."""
-    if isinstance(error, OSError):
-        number = error.errno
-    else:  # safetensors raises its own, from Rust's text
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        number = int(found[1]) if found else None
-    return number if number in DISK_ERRORS else None
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors raises its own, from Rust's text
+            number = int(found[1])
+        if number in DISK_ERRORS:
+            return number
+        error = error.__context__  # torch's RuntimeError over that of the file it writes to
+    return None
 
 
 def read_json(file: Path) -> dict:

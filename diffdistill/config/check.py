@@ -12,6 +12,7 @@ from diffdistill.config.folders import check_work_folder
 from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.datasets.class_pictures import missing_class_pictures
 from diffdistill.engine.resuming import check_optimizer
+from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint, load_on_meta
 from diffdistill.errors import InputError
 from diffdistill.families.reading import check_resolution
 from diffdistill.families.terminal_snr import check_terminal_snr, rescales
@@ -143,7 +144,10 @@ def check_sampling(plan: Plan | None, options: Mapping) -> None:
 def check_checkpoint(path: str, plan: Plan | None) -> dict:
     """What a checkpoint says of its run; raises InputError unless `path` is one of a run that trained what `plan` does."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if is_sharded_checkpoint(path):
+            checkpoint = load_on_meta(path)
+        else:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         state, meta = checkpoint["state_dict"], checkpoint["meta"]
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise InputError(f"{path} is no checkpoint of a run, or damaged ({type(error).__name__})") from None

@@ -97,7 +97,7 @@ def check_model_parts(config: Config, path: Path) -> None:
 
 def merge_options(config: Config, options: dict) -> None:
     """Merge dotted keys into `config`. Raises InputError for a first part that neither it nor MMEngine's Runner knows."""
-    known = {*config, *inspect.signature(Runner).parameters, "custom_imports", "work_dir"}
+    known = {*config, *inspect.signature(Runner).parameters, "custom_imports", "work_dir", "model_wrapper_cfg"}
     for key in options:
         section = key.split(".")[0]
         if section not in known:

@@ -36,6 +36,7 @@ class MixedPrecision(OptimWrapper):
         return super().optim_context(model)
 
     def update_params(self, loss: Tensor, step_kwargs: dict | None = None, zero_kwargs: dict | None = None) -> None:
+        """Gather the gradients of `loss` and make the update that is due, unless something of it is not finite."""
         if self.should_update():  # a new update begins
             self.fault = ""
         if not self.fault and not on_all_ranks(bool(loss.detach().isfinite())):

@@ -12,12 +12,14 @@ from typing import ClassVar
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODEL_WRAPPERS, init_default_scope
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from diffdistill.engine import sharded_checkpoint
 from diffdistill.engine.resuming import OF_UPDATES, changed_settings, describe_changes, follow_config, settings_of
+from diffdistill.engine.sharding import FullyShard
 from diffdistill.engine.stopping import protected
 from diffdistill.files import write_text_whole
 from diffdistill.models.base import DiffusionModel
@@ -81,6 +83,16 @@ class PlannedRunner(Runner):
                 self._train_loop.dataloader_iterator = None
                 self._train_loop.dataloader._iterator = None  # where workers are persistent
 
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """The model in its wrapper of several ranks; one that is sharded is not moved to the GPU as a whole before."""
+        if is_sharding(model_wrapper_cfg) and not is_model_wrapper(model):
+            return MODEL_WRAPPERS.build(model_wrapper_cfg, default_args=dict(module=model))
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def _init_model_weights(self) -> None:
+        if not isinstance(self.model, FullyShard):  # which has the values of the first rank already
+            super()._init_model_weights()
+
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **options) -> DataLoader:
         """The loader of a config's section, whose workers outlive a signal that goes to all processes of the run."""
@@ -111,8 +123,18 @@ class PlannedRunner(Runner):
         return content
 
     def load_checkpoint(self, filename: str, *args, **options) -> dict:
-        """MMEngine's, without the config in a checkpoint's meta, which MMEngine would run as Python on resume."""
-        checkpoint = super().load_checkpoint(filename, *args, **options)
+        """Load the model from `filename`, a file or the folder of a sharded run, and return all that it holds.
+
+        But for a config in its meta, which MMEngine would run as Python on resume.
+        """
+        if sharded_checkpoint.is_sharded_checkpoint(filename):
+            checkpoint = sharded_checkpoint.load(filename, self.model.mesh if is_sharded(self) else None)
+            self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+            model_of(self).load_state_dict(checkpoint["state_dict"])
+            self._has_loaded = True
+            self.logger.info(f"Load checkpoint from {filename}")
+        else:
+            checkpoint = super().load_checkpoint(filename, *args, **options)
         checkpoint["meta"].pop("config", None)
         self._meta = checkpoint["meta"]
         return checkpoint
@@ -131,6 +153,16 @@ class PlannedRunner(Runner):
     def build_model(self, model: Callable[[], nn.Module]) -> nn.Module:
         """The model that the function `model` returns, which stands in the place of the config's `model`."""
         return model()
+
+
+def is_sharding(model_wrapper_cfg: dict | None) -> bool:
+    """Whether a config's `model_wrapper_cfg` shards the model."""
+    return bool(model_wrapper_cfg) and model_wrapper_cfg.get("type") in (FullyShard, FullyShard.__name__)
+
+
+def is_sharded(runner: Runner) -> bool:
+    """Whether ranks hold pieces of what `runner` trains. (An adapter is whole on each of them.)"""
+    return isinstance(runner.model, FullyShard) and bool(runner.model.structures)
 
 
 def build_dataloader(config: dict, seed: int | None = None) -> DataLoader:

@@ -6,7 +6,9 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from diffdistill.files import finish_all_writing, write_file_whole, write_text_whole
+from diffdistill.engine import sharded_checkpoint
+from diffdistill.engine.runner import is_sharded
+from diffdistill.files import beside, finish_all_writing, remove, write_file_whole, write_text_whole
 from diffdistill.hooks.guard import check_finite, skipped_in_a_row
 from diffdistill.registry import HOOKS
 
@@ -31,22 +33,32 @@ class SafeCheckpointHook(CheckpointHook):
             runner.logger.warning(f"no checkpoint at step {step}: its update was left out")
             return
         folder, name = Path(self.out_dir), self.filename_tmpl.format(step)
+        sharded = is_sharded(runner)
+        if sharded:  # a folder, to which every rank writes
+            name = Path(name).stem
         kept = [*(other for other in runner.message_hub.get_info("keep_ckpt_ids", []) if other != step), step]
         self.last_ckpt = str(folder / name)
         # The file knows of those that are to be deleted below, so that a run resumed from it can still do so.
         runner.message_hub.update_info("keep_ckpt_ids", kept)
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
-        if is_main_process():
-            content = runner.checkpoint(meta)
-            if not self.save_optimizer:
-                del content["optimizer"]
-            write_file_whole(lambda partial: write(content, partial), folder / name)
+        content = runner.checkpoint(meta) if sharded or is_main_process() else {}
+        if not self.save_optimizer:
+            content.pop("optimizer", None)
+        partial = beside(folder / name, "partial")
+        if sharded:
+            sharded_checkpoint.save(content, partial)
         outdated = kept[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
         runner.message_hub.update_info("keep_ckpt_ids", kept[len(outdated) :])
         if is_main_process():
+            if sharded:
+                remove(folder / name)
+                partial.rename(folder / name)
+            else:
+                write_file_whole(lambda file: write(content, file), folder / name)
             write_text_whole(Path(runner.work_dir, "last_checkpoint"), self.last_ckpt)
             for other in outdated:
-                Path(folder, self.filename_tmpl.format(other)).unlink(missing_ok=True)
+                for suffix in ("", ".pth"):  # the run may have been sharded before a resume, or after
+                    remove(folder / Path(self.filename_tmpl.format(other)).with_suffix(suffix))
 
 
 def write(content: dict, file: Path) -> None:

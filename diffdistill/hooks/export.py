@@ -8,17 +8,17 @@ import diffusers
 import mmengine
 import torch
 import transformers
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
 
 import diffdistill
-from diffdistill.engine.runner import ema_weights, model_of
+from diffdistill.engine.runner import ema_weights, is_sharded, model_of
 from diffdistill.errors import InputError
 from diffdistill.families.base import Family
 from diffdistill.files import finish_all_writing, save_whole, write_text_whole
 from diffdistill.hooks.baseline import describe
 from diffdistill.metrics.record import figures_of
-from diffdistill.models.saved import LORA_FILE, save_adapters, save_models
+from diffdistill.models.saved import LORA_FILE, save_adapters, save_models, trained_whole
 from diffdistill.registry import HOOKS
 from diffdistill.students.cut import build_on_meta
 from diffdistill.students.size import count
@@ -66,11 +66,16 @@ class ExportHook(Hook):
         with ema_weights(runner):
             return save_adapters(model_of(runner), Path(runner.work_dir, f"step{step}"))
 
-    @master_only
     def after_train(self, runner) -> None:
-        model, log = model_of(runner), runner.logger.info
         with ema_weights(runner) as ema:
-            folders = save_models(model, Path(runner.work_dir))
+            models = runner.model.gather() if is_sharded(runner) else trained_whole(model_of(runner))
+            folders = save_models(models, Path(runner.work_dir)) if is_main_process() else []
+        self.finish(runner, folders, ema)
+
+    @master_only
+    def finish(self, runner, folders: list[Path], ema: bool) -> None:
+        """Write adapters, the scheduler and the figures, and log where they and the models in `folders` are."""
+        model, log = model_of(runner), runner.logger.info
         save_whole(model.exported_scheduler(), Path(runner.work_dir, "scheduler"))
         results = self.results(runner, ema)
         adapter = self.save_adapters(runner, runner.iter - 1) if model.adapted else None

@@ -12,10 +12,11 @@ from mmengine.dist import init_dist, is_distributed, is_main_process
 
 from diffdistill.config.check import check
 from diffdistill.engine.runner import PlannedRunner
+from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint
 from diffdistill.engine.stopping import stop_request
 from diffdistill.errors import Diverged, InputError
 from diffdistill.files import disk_error
-from diffdistill.models.base import build_model
+from diffdistill.models.build import build_model
 from diffdistill.runs.folder import how_to_resume, last_checkpoint, locked
 from diffdistill.runs.prior_pictures import make_class_pictures, name_class_folder
 
@@ -40,7 +41,7 @@ def train_one(config: Config, resume: str | None, launcher: str) -> None:
     if resume == "auto":
         config.load_from = last_checkpoint(config.work_dir)
     elif resume:
-        if not Path(resume).is_file():
+        if not Path(resume).is_file() and not is_sharded_checkpoint(resume):
             raise InputError(f"--resume={resume}: no such file; give a checkpoint such as {config.work_dir}/iter_1000.pth")
         config.load_from = resume
     config.resume = bool(resume)
@@ -52,13 +53,13 @@ def train_one(config: Config, resume: str | None, launcher: str) -> None:
     config.find_unused_parameters = plan is not None and len(plan.on_meta) > 1
     if launcher != "none":
         start_ranks(config)
-    if launcher != "none" and not torch.cuda.is_available():
-        config.model_wrapper_cfg = dict(
-            type="MMDistributedDataParallel",
-            device_ids=None,
-            broadcast_buffers=False,
-            find_unused_parameters=config.find_unused_parameters,
-        )
+        if not torch.cuda.is_available() and not config.get("model_wrapper_cfg"):
+            config.model_wrapper_cfg = dict(
+                type="MMDistributedDataParallel",
+                device_ids=None,
+                broadcast_buffers=False,
+                find_unused_parameters=config.find_unused_parameters,
+            )
     try:
         with locked(config.work_dir) if is_main_process() else nullcontext():
             make_class_pictures(config, build)
