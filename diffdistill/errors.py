@@ -13,6 +13,13 @@ class InputError(ValueError):
     """
 
 
+def shown(value, most: int = 80) -> str:
+    """`value` for a message: text as it is, anything else as Python writes it; printable, and cut to `most` characters."""
+    text = value if isinstance(value, str) else repr(value)
+    printable = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[: most + 1])
+    return printable if len(printable) <= most else f"{printable[: most - 1]}…"
+
+
 def check_range(where: str, value: float, above: float, up_to: float = math.inf) -> float:
     """Return `value`; raises InputError, naming it `where`, unless it is a number above `above` and at most `up_to`."""
     if not isinstance(value, int | float) or not above < value <= up_to or value == math.inf:
