@@ -11,6 +11,7 @@ default_hooks = dict(
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=1000, max_keep_ckpts=1),
     resume=dict(type="ResumeHook"),
+    skipped=dict(type="SkippedHook"),
     memory=dict(type="MemoryHook"),
     evaluation=dict(type="EvaluationHook"),
     baseline=dict(type="BaselineHook"),
