@@ -13,7 +13,7 @@ class InputError(ValueError):
     """
 
 
-def shown(value, most: int = 80) -> str:
+def shortened(value, most: int = 80) -> str:
     """`value` for a message: text as it is, anything else as Python writes it; printable, and cut to `most` characters."""
     text = value if isinstance(value, str) else repr(value)
     printable = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[: most + 1])

@@ -6,7 +6,7 @@ import datasets
 import torch
 from torch.utils.data import Dataset
 
-from diffdistill.errors import InputError, shown
+from diffdistill.errors import InputError, shortened
 from diffdistill.registry import DATASETS, TRANSFORMS
 
 from .pictures import read_picture, reason_of
@@ -114,7 +114,7 @@ class CaptionedImages(Dataset):
         if isinstance(caption, list):
             caption = caption[int(torch.randint(len(caption), ()))]
         if not isinstance(caption, str):
-            raise ValueError(f"{self.caption_column!r} is {shown(caption)}, which is not text")
+            raise ValueError(f"{self.caption_column!r} is {shortened(caption)}, which is not text")
         return caption
 
     def _file(self, value: dict | bytes | str | None) -> str | None:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from diffdistill.errors import InputError
+from diffdistill.errors import InputError, shortened
 
 from .pictures import picture_files, problem_of, read_picture, reason_of
 from .skipping import warn_of_left_out
@@ -91,8 +91,8 @@ class ClassPictures:
             return False
         if prompt != expected:
             raise InputError(
-                f"class_images.folder={self.folder} holds pictures of {prompt!r} ({path.name}), and class_images.prompt asks"
-                f" for {expected!r}; choose another folder, or delete this one"
+                f"class_images.folder={self.folder} holds pictures of {shortened(repr(prompt))} ({path.name}), and"
+                f" class_images.prompt asks for {shortened(repr(expected))}; choose another folder, or delete this one"
             )
         return True
 

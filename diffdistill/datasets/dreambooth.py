@@ -6,7 +6,7 @@ from pathlib import Path
 import datasets
 from torch.utils.data import Dataset
 
-from diffdistill.errors import InputError, shown
+from diffdistill.errors import InputError, shortened
 from diffdistill.registry import DATASETS, TRANSFORMS
 
 from .captioned import CaptionedImages
@@ -81,7 +81,7 @@ class DreamBoothDataset(Dataset):
     def instance(self, index: int) -> dict:
         """The item of one instance picture; its `weight` is 2 where class pictures stand beside it, else it has none."""
         picture, caption = self.instances[index]
-        name = f"instance {index}" + (f" ({shown(picture.name)})" if isinstance(picture, Path) else "")
+        name = f"instance {index}" + (f" ({shortened(picture.name)})" if isinstance(picture, Path) else "")
         try:
             item = {"image": read_picture(picture), "caption": caption, "sample": name}
         except Exception as error:  # it could be read before: its file or disk has gone

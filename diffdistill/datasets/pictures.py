@@ -10,7 +10,7 @@ import huggingface_hub
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from diffdistill.errors import shown
+from diffdistill.errors import shortened
 
 from .skipping import BadSampleError
 from .sources import first_line
@@ -95,7 +95,7 @@ def reason_of(error: Exception) -> str:
     """Why `read_picture` has raised `error`, as one line without the picture's name."""
     if isinstance(error, UnidentifiedImageError):
         return "it is no picture of a kind that can be read"
-    return shown(first_line(error), 200)
+    return shortened(first_line(error), 200)
 
 
 def picture_files(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from diffdistill.errors import InputError, shown, warn_once
+from diffdistill.errors import InputError, shortened, warn_once
 
 NAMED = 10  # samples that a warning names; it counts all
 
@@ -18,7 +18,7 @@ class BadSampleError(ValueError):
 
 def sample_name(row: int, file: str | None) -> str:
     """What messages and batches call a sample: "row 17 (a.png)", or "row 17" where its picture is in the table."""
-    return f"row {row}" + (f" ({shown(file)})" if file else "")
+    return f"row {row}" + (f" ({shortened(file)})" if file else "")
 
 
 def lines_of(skipped: Sequence[BadSampleError]) -> str:

@@ -11,7 +11,7 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from diffdistill.errors import InputError, shown
+from diffdistill.errors import InputError, shortened
 from diffdistill.files import is_hub_name
 
 READERS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
@@ -103,7 +103,7 @@ def _load(source: str, *arguments, **options) -> datasets.Dataset:
         with _words_stay_words():
             rows = datasets.load_dataset(*arguments, **options)
     except UNREADABLE as error:
-        raise InputError(f"{source}: cannot be read: {shown(first_line(error.__cause__ or error), 300)}") from error
+        raise InputError(f"{source}: cannot be read: {shortened(first_line(error.__cause__ or error), 300)}") from error
     if not len(rows):
         raise InputError(f"{source}: there are no rows")
     return rows

@@ -7,7 +7,7 @@ import jinja2
 from markupsafe import Markup
 
 from diffdistill.datasets.skipping import sample_name
-from diffdistill.errors import shown
+from diffdistill.errors import shortened
 from diffdistill.report import charts, headline, numbers
 from diffdistill.report.data import Run
 from diffdistill.report.network import network_picture, network_rows
@@ -121,7 +121,7 @@ def skipped(run: Run) -> dict[str, list[str]]:
         "the first samples that were skipped; skipped.jsonl lists all": samples,
         "the first steps that were skipped": steps,
     }
-    return {title: [shown(line, 300) for line in lines[:FIRST]] for title, lines in found.items() if lines}
+    return {title: [shortened(line, 300) for line in lines[:FIRST]] for title, lines in found.items() if lines}
 
 
 def distinct_names(runs: list[Run]) -> list[str]:
