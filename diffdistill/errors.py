@@ -1,4 +1,4 @@
-"""Errors of the user: the exception for what cannot work, and the warning for a part of the input that is left out."""
+"""How what was asked for ends otherwise: the user's mistakes, runs that diverge or are stopped, and warnings."""
 
 import functools
 import logging
@@ -18,6 +18,17 @@ def shortened(value, most: int = 80) -> str:
     text = value if isinstance(value, str) else repr(value)
     printable = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[: most + 1])
     return printable if len(printable) <= most else f"{printable[: most - 1]}…"
+
+
+class Diverged(RuntimeError):
+    """A training whose losses or gradients have stopped being finite. Its message is one line; tools exit with status 3."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that a signal has stopped. Its message is one line and says how to go on; tools exit with status 75.
+
+    75 is EX_TEMPFAIL of sysexits.h: nothing is wrong, and the same command with --resume finishes the run.
+    """
 
 
 def check_range(where: str, value: float, above: float, up_to: float = math.inf) -> float:

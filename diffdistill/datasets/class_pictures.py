@@ -1,6 +1,7 @@
 """Pictures of the class that a DreamBooth subject belongs to, which the pipeline itself makes before it is tuned."""
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from diffdistill.errors import InputError, shortened
+from diffdistill.files import remove, removed_after_errors, sync
 
 from .pictures import picture_files, problem_of, read_picture, reason_of
 from .skipping import warn_of_left_out
@@ -26,7 +28,7 @@ class ClassPictures:
         folder: where they are kept. None: a folder under work_dirs, which runs of the same pipeline and prompt share.
         count: how many are wanted.
         weight: lambda of Ruiz et al., eq. 2: how much the mean over class pictures counts beside that over instances.
-        batch_size: pictures that are generated at once.
+        batch_size: pictures that are generated at once. Another one changes their last digits.
         generate: False: fewer than `count` in the folder are an error.
 
     Raises:
@@ -124,8 +126,16 @@ class ClassPictures:
         text.add_text("prompt", self.prompt(index))
         partial = self.path(index).with_suffix(f".{os.getpid()}.partial")  # another run may be at the same picture
         self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(partial, format="PNG", pnginfo=text)
+        with removed_after_errors(partial, self.path(index)):
+            Image.fromarray(picture).save(partial, format="PNG", pnginfo=text)
+            sync(partial)
         partial.replace(self.path(index))
+
+    def clear(self) -> None:
+        """Remove what generations that were killed have left half-written; a picture takes no minute to write."""
+        for partial in self.folder.glob("class_*.partial"):
+            if time.time() - partial.stat().st_mtime > 60:
+                remove(partial)
 
 
 def missing_class_pictures(dataset) -> list[int]:

@@ -1,10 +1,12 @@
 """MMEngine's Runner around a planned model, and what hooks and tools need of one."""
 
 import copy
+import functools
 import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 from mmengine.config import Config
@@ -15,6 +17,9 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from diffdistill.engine.resuming import OF_UPDATES, changed_settings, describe_changes, follow_config, settings_of
+from diffdistill.engine.stopping import protected
+from diffdistill.files import write_text_whole
 from diffdistill.models.base import DiffusionModel
 
 
@@ -31,6 +36,13 @@ class LaidOutOnce(Config):
             self._laid_out.clear()
             self._laid_out[content] = super().pretty_text
         return self._laid_out[content]
+
+    def dump(self, file: str | Path | None = None) -> str | None:
+        """Write the config to `file`, whole or not at all, as Python; returns it as text where there is no file."""
+        if file is None:
+            return self.pretty_text
+        write_text_whole(Path(file), self.pretty_text)
+        return None
 
 
 class PlannedRunner(Runner):
@@ -68,6 +80,53 @@ class PlannedRunner(Runner):
             if isinstance(self._train_loop, BaseLoop):
                 self._train_loop.dataloader_iterator = None
                 self._train_loop.dataloader._iterator = None  # where workers are persistent
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, *args, **options) -> DataLoader:
+        """The loader of a config's section, whose workers outlive a signal that goes to all processes of the run."""
+        loader = Runner.build_dataloader(dataloader, *args, **options)
+        if loader.num_workers:
+            loader.worker_init_fn = functools.partial(protected, loader.worker_init_fn)
+        return loader
+
+    def checkpoint(self, meta: dict) -> dict:
+        """All that a checkpoint holds: what is trained, the optimizer, the schedules, the log, and `meta` with more."""
+        meta = meta | dict(
+            cfg=self.cfg.pretty_text,
+            settings=settings_of(self.cfg),
+            world_size=self.world_size,
+            seed=self.seed,
+            experiment_name=self.experiment_name,
+            time=time.strftime("%Y%m%d_%H%M%S"),
+        )
+        content = dict(
+            meta=meta,
+            state_dict=model_of(self).state_dict(),
+            optimizer=self.optim_wrapper.state_dict(),
+            message_hub=self.message_hub.state_dict(),
+        )
+        if self.param_schedulers is not None:
+            content["param_schedulers"] = [scheduler.state_dict() for scheduler in self.param_schedulers]
+        self.call_hook("before_save_checkpoint", checkpoint=content)
+        return content
+
+    def load_checkpoint(self, filename: str, *args, **options) -> dict:
+        """MMEngine's, without the config in a checkpoint's meta, which MMEngine would run as Python on resume."""
+        checkpoint = super().load_checkpoint(filename, *args, **options)
+        checkpoint["meta"].pop("config", None)
+        self._meta = checkpoint["meta"]
+        return checkpoint
+
+    def resume(self, filename: str, *args, **options) -> None:
+        """Go on from a checkpoint. What has changed in the config since is logged, and the updates follow the config."""
+        fresh = [
+            {key: value for key, value in group.items() if key != "params"} for group in self.optim_wrapper.param_groups
+        ]
+        super().resume(filename, *args, **options)
+        if changed := changed_settings(self._meta, self):
+            self.logger.warning(describe_changes(changed))
+        if any(key.startswith(OF_UPDATES) for key in changed):
+            follow_config(self, fresh)
 
     def build_model(self, model: Callable[[], nn.Module]) -> nn.Module:
         """The model that the function `model` returns, which stands in the place of the config's `model`."""

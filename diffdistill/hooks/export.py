@@ -15,7 +15,7 @@ import diffdistill
 from diffdistill.engine.runner import ema_weights, model_of
 from diffdistill.errors import InputError
 from diffdistill.families.base import Family
-from diffdistill.files import save_whole
+from diffdistill.files import finish_all_writing, save_whole, write_text_whole
 from diffdistill.hooks.baseline import describe
 from diffdistill.metrics.record import figures_of
 from diffdistill.models.saved import LORA_FILE, save_adapters, save_models
@@ -47,10 +47,16 @@ class ExportHook(Hook):
 
     def before_train(self, runner) -> None:
         self.start, self.first_step = time.time(), runner.iter
+        self.finish_writing(Path(runner.work_dir))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if self.interval and self.every_n_train_iters(runner, self.interval) and not self.is_last_train_iter(runner):
             self.save_adapters(runner, runner.iter)
+
+    @master_only
+    def finish_writing(self, run: Path) -> None:
+        """Bring to its end what a run that was stopped while it exported has left half done in the folder `run`."""
+        finish_all_writing(run)
 
     @master_only
     def save_adapters(self, runner, step: int) -> Path:
@@ -69,7 +75,7 @@ class ExportHook(Hook):
         save_whole(model.exported_scheduler(), Path(runner.work_dir, "scheduler"))
         results = self.results(runner, ema)
         adapter = self.save_adapters(runner, runner.iter - 1) if model.adapted else None
-        Path(runner.work_dir, "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        write_text_whole(Path(runner.work_dir, "results.json"), json.dumps(results, indent=2) + "\n")
         for record in results["validation"]:
             log(f"{describe(record)}: {record_text(record)}")
         average = ", EMA weights" if ema else ""
@@ -83,11 +89,8 @@ class ExportHook(Hook):
             log(f"  load it with {how_to_load(adapter)}")
         if Path(runner.work_dir, "samples").exists():
             log(f"Pictures: {Path(runner.work_dir, 'samples', f'step_{runner.iter}.png')}")
-        if results["skipped"]["samples"]:
-            log(
-                "{samples:,} of {of:,} samples were skipped: ".format(**results["skipped"])
-                + str(Path(runner.work_dir, FILE))
-            )
+        if (left_out := results["skipped"])["samples"]:
+            log(f"{left_out['samples']:,} of {left_out['of']:,} samples were skipped: {Path(runner.work_dir, FILE)}")
         if results["skipped_steps"]:
             log(f"{len(results['skipped_steps']):,} of {runner.iter:,} steps were skipped")
         log(f"Figures: {Path(runner.work_dir, 'results.json')}; logs: {runner.log_dir}")

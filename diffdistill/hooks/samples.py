@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from diffdistill.engine.device import device_name
 from diffdistill.engine.runner import ema_weights, model_of
 from diffdistill.errors import InputError
+from diffdistill.files import write_file_whole
 from diffdistill.registry import HOOKS
 from diffdistill.sampling.grid import picture_grid
 
@@ -80,5 +81,5 @@ class SampleHook(Hook):
         grid = picture_grid(list(rows.values()), list(rows), self.prompts)
         path = Path(runner.work_dir, "samples", f"step_{step}.png")
         path.parent.mkdir(exist_ok=True)
-        grid.save(path)
+        write_file_whole(lambda partial: grid.save(partial, format="PNG"), path)
         runner.visualizer.add_image("samples", np.asarray(grid), step)

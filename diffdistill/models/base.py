@@ -20,6 +20,7 @@ from diffdistill.registry import MODELS
 from diffdistill.step import Step
 from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.features import FeatureTaps
+from diffdistill.students.recompute import recompute
 
 
 class DiffusionModel(BaseModel):
@@ -31,7 +32,8 @@ class DiffusionModel(BaseModel):
     Args:
         plan: what the config decides, where it is there already. A config gives the arguments of `plan_class` instead, among
             which all kinds of model have:
-            `gradient_checkpointing`: recompute the student's activations in backward, to save memory;
+            `gradient_checkpointing`: recompute the student's activations in backward, all (True) or those of the blocks that
+            fit one of a list of patterns, such as "down_blocks.0";
             `dtype`: compute dtype, in which frozen parts are stored; what is trained stays in fp32 and runs under autocast;
             `sampling`: arguments of the diffusers pipeline's call for validation and sample grids; its `scheduler` names a
             diffusers scheduler class to sample with instead of the checkpoint's, or is a dict of its `type` and changes to
@@ -56,8 +58,7 @@ class DiffusionModel(BaseModel):
         self.draws_teacher = False  # True validates the teacher, by the same protocol
 
         student, teacher = plan.load_denoisers()
-        if plan.gradient_checkpointing:
-            student.enable_gradient_checkpointing()
+        recompute(student, plan.gradient_checkpointing)
         name = self.family.denoiser_name
         for denoiser in (teacher, student if name in plan.adapters else None):
             if denoiser is not None:
