@@ -13,6 +13,13 @@ class InputError(ValueError):
     """
 
 
+def shortened(value, most: int = 80) -> str:
+    """`value` for a message: text as it is, anything else as Python writes it; printable, and cut to `most` characters."""
+    text = value if isinstance(value, str) else repr(value)
+    printable = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[: most + 1])
+    return printable if len(printable) <= most else f"{printable[: most - 1]}…"
+
+
 class Diverged(RuntimeError):
     """A training whose losses or gradients have stopped being finite. Its message is one line; tools exit with status 3."""
 

@@ -11,6 +11,7 @@ default_hooks = dict(
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=1000, max_keep_ckpts=2),
     resume=dict(type="ResumeHook"),
+    skipped=dict(type="SkippedHook"),
     guard=dict(type="GuardHook"),
     stop=dict(type="StopHook"),
     memory=dict(type="MemoryHook"),

@@ -10,6 +10,7 @@ from diffdistill.hooks.memory import MemoryHook
 from diffdistill.hooks.report import ReportHook
 from diffdistill.hooks.resume import ResumeHook
 from diffdistill.hooks.samples import SampleHook
+from diffdistill.hooks.skipped import SkippedHook
 from diffdistill.hooks.stage import StageHook
 from diffdistill.hooks.stop import StopHook
 from diffdistill.hooks.target import TargetEMAHook
@@ -25,6 +26,7 @@ __all__ = [
     "ResumeHook",
     "SafeCheckpointHook",
     "SampleHook",
+    "SkippedHook",
     "StageHook",
     "StopHook",
     "TargetEMAHook",
