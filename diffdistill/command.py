@@ -11,18 +11,21 @@ from contextlib import contextmanager, suppress
 
 # What a shell gives for a command that Ctrl-C has stopped, and for one whose output nobody reads any more.
 INTERRUPTED, UNREAD = 130, 141
+# What a training adds: its losses were not finite, and a signal has stopped it, which --resume undoes (see errors.Stopped).
+DIVERGED, STOPPED = 3, 75
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
     """Show a mistake of the user as one line without a traceback, and exit with status 2; Ctrl-C likewise, with 130.
 
+    A training that diverges ends with 3, one that a signal has stopped after a save with 75.
     Where the reader of the output has gone, as with `| head`, nothing is shown, and the status is 141.
     """
 
     @functools.wraps(main)
     @unread_is_no_error()
     def run() -> None:
-        from diffdistill.errors import InputError
+        from diffdistill.errors import Diverged, InputError, Stopped
 
         # Of the libraries' warnings none is about what the user gave; errors still show.
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
@@ -36,9 +39,12 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         except InputError as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
             raise SystemExit(2) from None
+        except Diverged as error:
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            raise SystemExit(DIVERGED) from None
         except KeyboardInterrupt as interrupt:
             print(str(interrupt) or "interrupted", file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from None
+            raise SystemExit(STOPPED if isinstance(interrupt, Stopped) else INTERRUPTED) from None
 
     return run
 

@@ -9,15 +9,17 @@ from mmengine.config import Config
 
 from diffdistill import registry
 from diffdistill.config.annotations import check_fits, signature_of
+from diffdistill.config.folders import check_work_folder
 from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.config.sections import check_together
 from diffdistill.config.trial import check_loader, check_training
 from diffdistill.datasets.class_pictures import missing_class_pictures
+from diffdistill.engine.resuming import check_optimizer
+from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint, load_on_meta
 from diffdistill.errors import InputError
 from diffdistill.families.reading import check_resolution
 from diffdistill.families.terminal_snr import check_terminal_snr, rescales
 from diffdistill.families.unet import UNetFamily
-from diffdistill.files import check_folder
 from diffdistill.models.adapters import trainable
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import Plan, scheduler_class
@@ -37,15 +39,17 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
         if config.get(key) is None:
             raise InputError(f"the config has no {key}; inherit one that has, e.g. {', '.join(REQUIRED)} of configs/_base_")
     check_together(config)
-    check_folder(config.work_dir, "--work-dir")
     check_parts(config)
+    check_work_folder(config)
     check_intervals(config)
     plan = plan or check_model(config.model)
     check_average(config, plan)
     check_batch(config, plan)
     check_training(config, plan)
     if checkpoint:
-        check_checkpoint(checkpoint, plan)
+        meta = check_checkpoint(checkpoint, plan)
+        if config.get("resume"):
+            check_optimizer(meta, config, checkpoint)
     check_data(config, plan)
     if config.get("val_evaluator") is not None:
         check_evaluation(config, "val", plan)
@@ -167,12 +171,16 @@ def check_sampling(plan: Plan | None, options: Mapping) -> None:
         raise InputError(f"--steps={steps}: the sampler of {type(plan.method).__name__} takes 1 to {most} steps")
 
 
-def check_checkpoint(path: str, plan: Plan | None) -> None:
-    """Raise InputError unless `path` is a checkpoint of a run that trained what `plan` does."""
+def check_checkpoint(path: str, plan: Plan | None) -> dict:
+    """What a checkpoint says of its run; raises InputError unless `path` is one of a run that trained what `plan` does."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        state, _ = checkpoint["state_dict"], checkpoint["meta"]
+        if is_sharded_checkpoint(path):
+            checkpoint = load_on_meta(path)
+        else:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state, meta = checkpoint["state_dict"], checkpoint["meta"]
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise InputError(f"{path} is no checkpoint of a run, or damaged ({type(error).__name__})") from None
     if plan is not None:
         check_weights(state, plan.trained_state(), path)
+    return meta

@@ -30,6 +30,7 @@ SECTIONS: dict[str, Sequence[Registry]] = {
     "optim_wrapper": (registry.OPTIM_WRAPPERS, *OF_OPTIMIZER),
     "param_scheduler": (mmengine_registry.PARAM_SCHEDULERS,),
     **dict.fromkeys(("default_hooks", "custom_hooks"), (registry.HOOKS,)),
+    "model_wrapper_cfg": (mmengine_registry.MODEL_WRAPPERS,),
     "visualizer": (mmengine_registry.VISUALIZERS, mmengine_registry.VISBACKENDS),
     "log_processor": (mmengine_registry.LOG_PROCESSORS,),
 }
@@ -42,7 +43,18 @@ BUILT_BY_MMENGINE = (
 )
 KINDS = {"model.teacher": Family, "model.base": Family, "model.method": Method}
 # Arguments that a part is given where it is built, and not by a config.
-PROVIDED = "dataset", "dataloader", "evaluator", "runner", "params", "optimizer", "param_name", "data_batch", "save_dir"
+PROVIDED = (
+    "module",
+    "dataset",
+    "dataloader",
+    "evaluator",
+    "runner",
+    "params",
+    "optimizer",
+    "param_name",
+    "data_batch",
+    "save_dir",
+)
 
 
 def check_parts(config: Config) -> None:

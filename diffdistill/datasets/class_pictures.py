@@ -1,6 +1,7 @@
 """Pictures of the class that a DreamBooth subject belongs to, which the pipeline itself makes before it is tuned."""
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from diffdistill.errors import InputError
+from diffdistill.errors import InputError, shortened
+from diffdistill.files import remove, removed_after_errors, sync
 
-from .pictures import picture_files, read_picture, readable
+from .pictures import picture_files, problem_of, read_picture, reason_of
+from .skipping import warn_of_left_out
 
 
 class ClassPictures:
@@ -25,7 +28,7 @@ class ClassPictures:
         folder: where they are kept. None: a folder under work_dirs, which runs of the same pipeline and prompt share.
         count: how many are wanted.
         weight: lambda of Ruiz et al., eq. 2: how much the mean over class pictures counts beside that over instances.
-        batch_size: pictures that are generated at once.
+        batch_size: pictures that are generated at once. Another one changes their last digits.
         generate: False: fewer than `count` in the folder are an error.
 
     Raises:
@@ -70,9 +73,15 @@ class ClassPictures:
         made = [(path, own[path]) for path in found if path in own and self.is_whole(path, own[path])]
         others = [path for path in found if not path.name.startswith("class_")]
         if others:
-            whole = readable(others, [path.name for path in others], f"class_images.folder={self.folder}")
-            others = [others[index] for index in whole]
+            others = self.readable(others)
         self.files = [*((path, self.prompts[0]) for path in others), *made][: self.count]
+
+    def readable(self, files: list[Path]) -> list[Path]:
+        """Those of `files` that are pictures, with a warning of the others. Raises InputError where none is one."""
+        source = f"class_images.folder={self.folder}"
+        problems = [problem_of(source, number, path, self.folder) for number, path in enumerate(files)]
+        warn_of_left_out(source, len(files), problems)
+        return [path for path, problem in zip(files, problems, strict=True) if problem is None]
 
     def is_whole(self, path: Path, expected: str) -> bool:
         """Whether a generated picture is undamaged. Raises InputError if it was made from another prompt."""
@@ -84,14 +93,18 @@ class ClassPictures:
             return False
         if prompt != expected:
             raise InputError(
-                f"class_images.folder={self.folder} holds pictures of {prompt!r} ({path.name}), and class_images.prompt asks"
-                f" for {expected!r}; choose another folder, or delete this one"
+                f"class_images.folder={self.folder} holds pictures of {shortened(repr(prompt))} ({path.name}), and"
+                f" class_images.prompt asks for {shortened(repr(expected))}; choose another folder, or delete this one"
             )
         return True
 
     def __getitem__(self, index: int) -> dict:
         path, prompt = self.files[index]
-        return {"image": read_picture(path), "caption": prompt, "weight": 2 * self.weight}
+        try:
+            picture = read_picture(path)
+        except Exception as error:  # it could be read before: its file or disk has gone
+            raise InputError(f"class_images.folder={self.folder}: {path.name}: {reason_of(error)}") from error
+        return {"image": picture, "caption": prompt, "weight": 2 * self.weight, "sample": f"class picture {path.name}"}
 
     def path(self, index: int) -> Path:
         """The file of the generated picture `index`, whether it is there or not."""
@@ -113,8 +126,16 @@ class ClassPictures:
         text.add_text("prompt", self.prompt(index))
         partial = self.path(index).with_suffix(f".{os.getpid()}.partial")  # another run may be at the same picture
         self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(partial, format="PNG", pnginfo=text)
+        with removed_after_errors(partial, self.path(index)):
+            Image.fromarray(picture).save(partial, format="PNG", pnginfo=text)
+            sync(partial)
         partial.replace(self.path(index))
+
+    def clear(self) -> None:
+        """Remove what generations that were killed have left half-written; a picture takes no minute to write."""
+        for partial in self.folder.glob("class_*.partial"):
+            if time.time() - partial.stat().st_mtime > 60:
+                remove(partial)
 
 
 def missing_class_pictures(dataset) -> list[int]:

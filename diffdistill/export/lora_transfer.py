@@ -20,7 +20,7 @@ from diffdistill.export.lora_file import Layers, Lora, read_lora
 from diffdistill.families.architectures import hub_names, load_architecture, planning
 from diffdistill.families.base import Family
 from diffdistill.families.known import known_families
-from diffdistill.files import check_folder, write_whole
+from diffdistill.files import check_new_folder, write_whole
 from diffdistill.students.cut import LayerMap, build_on_meta, path_matches
 from diffdistill.students.size import kept_layers
 
@@ -117,9 +117,7 @@ def transfer_lora(path: str, config: Config, out: str) -> dict:
 
     The file loads with `load_lora_weights`. Parts of text encoders stay, as student and teacher share these.
     """
-    check_folder(out, "OUT")
-    if Path(out).exists() and any(Path(out).iterdir()):
-        raise InputError(f"{out} is not empty; name a new folder")
+    check_new_folder(out, "OUT")
     model = config.model
     # The keep list alone decides; no pairs need to be found, and no weights of the student read.
     model.student = dict(model.get("student") or {}, checkpoint=None)

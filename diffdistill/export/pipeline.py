@@ -10,7 +10,7 @@ from diffdistill.errors import InputError
 from diffdistill.export.card import Card, check_measured, find_source, read_speed, write_card
 from diffdistill.export.card.licence import find_licence
 from diffdistill.families.saving import save_pipeline
-from diffdistill.files import check_folder, write_whole
+from diffdistill.files import check_new_folder, write_whole
 from diffdistill.models.adapters import take_out
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import DTYPES
@@ -41,9 +41,7 @@ def export_pipeline(
         speed: a file of `tools/benchmark.py inference --json`, for the model card.
         name: on the hub, for the model card.
     """
-    check_folder(out, "OUT")
-    if Path(out).exists() and any(Path(out).iterdir()):
-        raise InputError(f"{out} is not empty; name a new folder")
+    check_new_folder(out, "OUT")
     if fuse_lora and not trains_adapters(config.model):
         raise InputError(f"--fuse-lora: {Path(config.filename).name} trains no adapter; leave it out")
     measured = read_speed(speed) if speed else None

@@ -7,7 +7,7 @@ from torch import nn
 
 from diffdistill.config.check import check_model
 from diffdistill.errors import InputError
-from diffdistill.files import check_folder, save_whole
+from diffdistill.files import check_new_folder, save_whole
 from diffdistill.models.distiller import Distiller
 from diffdistill.registry import MODELS
 
@@ -18,9 +18,7 @@ def save_untrained_student(config: Config, out: str, teacher: str | None = None)
     `teacher` takes the place of `model.teacher.checkpoint`. Nothing but the teacher's denoiser is loaded, and the weights
     of `model.student.checkpoint` are not.
     """
-    check_folder(out, "OUT")
-    if Path(out).exists() and any(Path(out).iterdir()):
-        raise InputError(f"{out} is not empty; name a new folder")
+    check_new_folder(out, "OUT")
     model = config.model
     if not issubclass(MODELS.get(model.type), Distiller):
         raise InputError(f"model.type={model.type!r} has no student of its own; give a config whose model is a Distiller")

@@ -65,17 +65,25 @@ def make_class_pictures(config: Config, build: Callable[[], DiffusionModel]) -> 
 
 
 def generate(model: DiffusionModel, pictures: ClassPictures, missing: list[int]) -> None:
-    """Draw the pictures at the indices `missing` with a `model` that is not trained yet, on the training device."""
+    """Draw the pictures at the indices `missing` with a `model` that is not trained yet, on the training device.
+
+    A batch is always the same: the numbers k B to k B + B - 1 for a batch size of B. What is drawn beside a picture changes
+    its last digits; so it depends on its number alone, whatever was made before and however many are wanted.
+    """
+    pictures.clear()
     model = model.to(get_device()).eval()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(f"class pictures in {pictures.folder}", total=pictures.count)
         progress.advance(bar, pictures.count - len(missing))
-        for start in range(0, len(missing), pictures.batch_size):
-            indices = missing[start : start + pictures.batch_size]
-            for index, picture in zip(indices, model.sample([pictures.prompt(i) for i in indices], indices), strict=True):
-                pictures.save(index, picture)
-            progress.advance(bar, len(indices))
+        size = pictures.batch_size
+        for start in sorted({index // size * size for index in missing}):
+            batch = range(start, start + size)
+            drawn = dict(zip(batch, model.sample([pictures.prompt(index) for index in batch], batch), strict=True))
+            wanted = [index for index in batch if index in missing]
+            for index in wanted:
+                pictures.save(index, drawn[index])
+            progress.advance(bar, len(wanted))
     del model
     gc.collect()  # its memory, before the training loads the model again
     torch.cuda.empty_cache()

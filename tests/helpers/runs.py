@@ -134,9 +134,25 @@ def checkpoint(work_dir: Path, step: int) -> dict:
     return torch.load(work_dir / f"iter_{step}.pth", weights_only=True)
 
 
+def differences(ours, theirs, name="") -> list[str]:
+    """Names of the tensors and values that two nested states do not share bit for bit."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        keys = ours.keys() | theirs.keys()
+        return [d for key in keys for d in differences(ours.get(key), theirs.get(key), f"{name}.{key}")]
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        return [d for i, pair in enumerate(zip(ours, theirs, strict=True)) for d in differences(*pair, f"{name}.{i}")]
+    equal = torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+    return [] if equal else [name]
+
+
 def options(**changes) -> list[str]:
     """`--cfg-options`, with `__` for the dots of a key."""
     return ["--cfg-options", *(f"{key.replace('__', '.')}={value}" for key, value in changes.items())]
+
+
+def fault(kind: str, **options) -> dict:
+    """The options that put a hook of `faults.py`, which the test or its config imports, into a run."""
+    return {f"default_hooks__fault__{key}": value for key, value in dict(options, type=kind).items()}
 
 
 def published(teacher: Path, data: Path, **changes) -> dict:

@@ -1,5 +1,7 @@
 """Prior preservation: class pictures are made once, by the untuned pipeline, and used again."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,48 @@ def test_only_what_is_missing_is_drawn_and_a_whole_set_loads_no_model(config, tm
     assert {path.name for path in folder.iterdir()} == before.keys()
     loaded.model = None  # cannot be built
     make_class_pictures(loaded, lambda: MODELS.build(loaded.model))
+
+
+def test_a_picture_depends_on_its_number_alone(config, tmp_path, monkeypatch):
+    """Whichever were made before, by a generation that was killed or for another count, the others come to the bit.
+
+    What a picture is drawn with changes its last digits: on a larger model, of which this one shows nothing, by a level.
+    """
+    whole, folder = load(config, tmp_path, train_dataloader__dataset__class_images__count=5)
+    drawn_with, sample = {}, Distiller.sample
+
+    def noted(model, prompts, seeds):
+        for seed in seeds:
+            drawn_with.setdefault(seed, set()).add(tuple(seeds))
+        return sample(model, prompts, seeds)
+
+    monkeypatch.setattr(Distiller, "sample", noted)
+    make_class_pictures(whole, lambda: MODELS.build(whole.model))
+    unbroken = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(unbroken) == 5
+    for left in ([0], [1, 2]):
+        for index in set(range(5)) - set(left):
+            (folder / f"class_{index:05d}.png").unlink()
+        make_class_pictures(whole, lambda: MODELS.build(whole.model))
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == unbroken, left
+    shutil.rmtree(folder)
+    for count in (1, 5):
+        part, same = load(config, tmp_path, train_dataloader__dataset__class_images__count=count)
+        make_class_pictures(part, lambda part=part: MODELS.build(part.model))
+        assert same == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == unbroken
+    assert {seed: batches for seed, batches in drawn_with.items() if len(batches) > 1} == {}
+
+
+def test_what_a_killed_generation_left_half_written_is_cleared(config, tmp_path):
+    loaded, folder = load(config, tmp_path)
+    folder.mkdir(parents=True)
+    old, new = folder / "class_00000.1.partial", folder / "class_00001.2.partial"
+    for partial in (old, new):  # the newer one may be of a run that is at it
+        partial.write_bytes(b"")
+    os.utime(old, (0, 0))
+    make_class_pictures(loaded, lambda: MODELS.build(loaded.model))
+    assert {path.name for path in folder.iterdir()} == {new.name, *(f"class_{index:05d}.png" for index in range(3))}
 
 
 def test_runs_share_a_folder_unless_their_pictures_would_differ(config, tmp_path):

@@ -1,6 +1,7 @@
 """Runs in stages on tiny pipelines of the real topology: swaps of teachers, shrinking chains, and resuming anywhere."""
 
 import json
+import shutil
 from pathlib import Path
 
 import published
@@ -97,6 +98,39 @@ def test_resume_in_any_stage_equals_the_straight_run(config_file, other_teacher,
         )
     assert not (straight / "stage_2_second" / "results.json").exists()
     assert_equal(weights(launch(config_file(swap), straight, "auto") / "unet"), expected)
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def test_what_is_damaged_of_a_finished_stage_is_made_again(config_file, tmp_path):
+    file = config_file("[dict(name='first', train_cfg=dict(max_iters=2)), dict(name='second', train_cfg=dict(max_iters=1))]")
+    run = launch(file, tmp_path / "run")
+    expected, figures = weights(run / "unet"), json.loads((run / "results.json").read_text())
+    for damaged in (
+        "results.json",
+        "stage_1_first/results.json",
+        "stage_2_second/results.json",
+        "stage_1_first/unet/diffusion_pytorch_model.safetensors",
+        "stage_2_second/unet/config.json",
+    ):
+        others = [path for path in run.glob("stage_*/results.json") if path.parent != run / Path(damaged).parts[0]]
+        made = [path.stat().st_mtime_ns for path in others]
+        cut_short(run / damaged)
+        launch(file, run, "auto")
+        found = json.loads((run / "results.json").read_text())
+        for stage, again in zip(figures["stages"], found["stages"], strict=True):
+            assert stage["losses"] == again["losses"], damaged
+            assert stage["validation"] == again["validation"], damaged
+        assert_equal(weights(run / "unet"), expected)
+        assert [path.stat().st_mtime_ns for path in others] == made, damaged  # the other stages stay as they are
+    student = run / "stage_1_first" / "unet"  # a kill between the two renames of an export
+    shutil.copytree(student, student.with_name(".unet.partial"))
+    student.rename(student.with_name(".unet.old"))
+    launch(file, run, "auto")
+    assert_equal(weights(run / "unet"), expected)
+    assert not list(run.rglob(".*"))
 
 
 def test_each_stage_starts_from_the_student_before_it(config_file, tiny_sdxl, other_sdxl, tmp_path):
