@@ -11,7 +11,7 @@ from diffdistill.errors import InputError
 from diffdistill.files import is_hub_name
 
 READERS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
-UNREADABLE = (DatasetsError, OSError, ValueError)
+UNREADABLE = (DatasetsError, OSError, RuntimeError, ValueError)  # runtime errors: loading scripts, which nobody runs
 PACKAGED = "diffdistill::"
 
 
