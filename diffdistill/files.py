@@ -17,10 +17,18 @@ NO_HUB_NAMES = (".py", ".parquet", ".jsonl", ".csv", ".txt", ".safetensors", ".p
 ALLOW_PICKLES = "DIFFDISTILL_ALLOW_PICKLES"  # no key of a config: a config may be a stranger's, too
 LEFTOVER = re.compile(r"\.(.+)\.(partial|old)")
 LARGEST_JSON = 64 * 2**20  # bytes; the index of a model's shards has a few hundred thousand
-# What ails a disk and not this program: it is full, read-only, closed to us or broken, or a name is too long for it.
-DISK_ERRORS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
-)  # fmt: skip
+# What ails a disk and not this program, and what to do about it.
+FULL, CLOSED = "free space there, or choose another disk", "choose a place that can be read and written"
+DISK_ERRORS = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: "the system sets a limit to files; raise it (ulimit -f), or choose another disk",
+    errno.EROFS: CLOSED,
+    errno.EACCES: CLOSED,
+    errno.EPERM: CLOSED,
+    errno.EIO: "the disk fails; choose another",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 
 
 def write_whole(write: Callable[[Path], object], folder: Path) -> Path:
@@ -137,6 +145,12 @@ def disk_error(error: BaseException) -> int | None:
         found = re.search(r"\(os error (\d+)\)", str(error))
         number = int(found[1]) if found else None
     return number if number in DISK_ERRORS else None
+
+
+def describe_disk_error(error: BaseException) -> str | None:
+    """An error of the disk in one line, with what to do about it; None for any other error."""
+    number = disk_error(error)
+    return number and f"{getattr(error, 'filename', None) or 'the disk'}: {os.strerror(number)}; {DISK_ERRORS[number]}"
 
 
 def read_json(file: Path, name: str | None = None) -> dict:
