@@ -66,7 +66,7 @@ def test_a_file_that_was_cut_short_is_refused(copy, file):
 def test_weights_that_were_cut_short_are_found_before_anything_is_loaded(copy, model):
     weights = next((copy / model).glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-4])
-    expected = f"{KEY}={copy}: {model}/{weights.name} is cut short or damaged; download it again"
+    expected = f"{KEY}={copy}: {model}/{weights.name} is cut short or damaged; get it again"
     assert refusal(StableDiffusionXL, checkpoint=str(copy)) == expected
 
 
