@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
