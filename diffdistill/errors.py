@@ -1,4 +1,4 @@
-"""Errors of the user: the exception for what cannot work, and the warning for a part of the input that is left out."""
+"""How what was asked for ends otherwise: the user's mistakes, runs that diverge or are stopped, and warnings."""
 
 import functools
 import logging
@@ -10,6 +10,24 @@ class InputError(ValueError):
 
     The message is one line that names the key or file, the value, and what would be right. The command-line tools print it
     without a traceback and exit with status 2.
+    """
+
+
+def shortened(value, most: int = 80) -> str:
+    """`value` for a message: text as it is, anything else as Python writes it; printable, and cut to `most` characters."""
+    text = value if isinstance(value, str) else repr(value)
+    printable = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[: most + 1])
+    return printable if len(printable) <= most else f"{printable[: most - 1]}…"
+
+
+class Diverged(RuntimeError):
+    """A training whose losses or gradients have stopped being finite. Its message is one line; tools exit with status 3."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that a signal has stopped. Its message is one line and says how to go on; tools exit with status 75.
+
+    75 is EX_TEMPFAIL of sysexits.h: nothing is wrong, and the same command with --resume finishes the run.
     """
 
 

@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 
 from diffdistill.errors import InputError
 
+LONGEST_NAME = 255
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 NO_HUB_NAMES = (".py", ".parquet", ".jsonl", ".csv", ".txt", ".safetensors", ".pth")  # files that are not there
 ALLOW_PICKLES = "DIFFDISTILL_ALLOW_PICKLES"  # no key of a config: a config may be a stranger's, too
@@ -137,14 +138,16 @@ def removed_after_errors(partial: Path, target: Path) -> Iterator[None]:
         raise
 
 
-def disk_error(error: BaseException) -> int | None:
+def disk_error(error: BaseException | None) -> int | None:
     """The number of the error of the disk that `error` is, or that a library made it from; None for any other error."""
-    if isinstance(error, OSError):
-        number = error.errno
-    else:  # safetensors raises its own, from Rust's text
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        number = int(found[1]) if found else None
-    return number if number in DISK_ERRORS else None
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors raises its own, from Rust's text
+            number = int(found[1])
+        if number in DISK_ERRORS:
+            return number
+        error = error.__context__  # torch's RuntimeError over that of the file it writes to
+    return None
 
 
 def describe_disk_error(error: BaseException) -> str | None:
@@ -177,6 +180,8 @@ def read_json(file: Path, name: str | None = None) -> dict:
 def check_folder(folder: str, option: str, given: str | None = None) -> None:
     """Raise InputError unless `folder`, of what was `given` as `option`, can be written; it is not created."""
     found = Path(folder).absolute()
+    if (longest := max(len(os.fsencode(part)) for part in found.parts)) > LONGEST_NAME:
+        raise InputError(f"{option}={folder[:60]}...: a name of {longest} bytes; file systems take {LONGEST_NAME} at most")
     try:
         while not found.exists():
             found = found.parent

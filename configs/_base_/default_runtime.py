@@ -9,8 +9,11 @@ default_hooks = dict(
     sampler_seed=None,  # infinite samplers seed themselves
     logger=dict(type="LoggerHook", interval=10, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=1000, max_keep_ckpts=1),
+    checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=1000, max_keep_ckpts=2),
     resume=dict(type="ResumeHook"),
+    skipped=dict(type="SkippedHook"),
+    guard=dict(type="GuardHook"),
+    stop=dict(type="StopHook"),
     memory=dict(type="MemoryHook"),
     evaluation=dict(type="EvaluationHook"),
     baseline=dict(type="BaselineHook"),

@@ -1,15 +1,17 @@
 """Captioned pictures from wherever the Hugging Face `datasets` library can read them."""
 
+from pathlib import Path
+
 import datasets
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
-from diffdistill.errors import InputError
+from diffdistill.errors import InputError, shortened
 from diffdistill.registry import DATASETS, TRANSFORMS
 
-from .pictures import read_picture
-from .sources import first_line, local_path, open_source
+from .pictures import read_picture, reason_of
+from .skipping import BadSampleError, lines_of, most_skipped, sample_name, too_many
+from .sources import open_source, picture_folder
 
 CAPTION_NAMES = ("text", "caption", "captions", "prompt")
 
@@ -18,8 +20,10 @@ CAPTION_NAMES = ("text", "caption", "captions", "prompt")
 class CaptionedImages(Dataset):
     """Pictures with captions, decoded when they are asked for.
 
-    An item is `dict(image, caption)`, the image upright and in RGB, passed through `pipeline`. Where a picture has several
-    captions, one is drawn from torch's global generator each time.
+    An item is `dict(image, caption, sample, skipped)`, the image upright and in RGB, passed through `pipeline`. Where a
+    picture has several captions, one is drawn from torch's global generator each time. `sample` names the row, "row 17
+    (a.png)". A row whose picture cannot be read or whose caption is missing is replaced by the next one that can be used;
+    `skipped` then has a JSON line for each that was left out, and else is "".
 
     Args:
         source: name on the Hugging Face Hub; or a folder of pictures with `metadata.csv` or `metadata.jsonl` (`file_name`
@@ -29,10 +33,11 @@ class CaptionedImages(Dataset):
         image_column: pictures, encoded pictures, or paths of pictures.
         caption_column: text or lists of texts; by default the one column named text, caption, captions or prompt.
         pipeline: configs of the transforms, in order.
+        max_skipped: the share of the rows that may be skipped (one row always may); with 0 the first one is an error.
 
     Raises:
-        InputError: the source cannot be read, or a column is missing or of the wrong kind (at once); a picture cannot be
-            read or a caption is not text (the first row at once, any other when it is asked for).
+        InputError: the source cannot be read, or a column is missing or of the wrong kind (at once); more rows in a row than
+            may be skipped cannot be used (at the first row at once, at any other when it is asked for).
     """
 
     def __init__(
@@ -42,11 +47,10 @@ class CaptionedImages(Dataset):
         image_column: str = "image",
         caption_column: str | None = None,
         pipeline: list[dict] = (),
+        max_skipped: float = 0.01,
     ):
         self.pipeline = [TRANSFORMS.build(transform) for transform in pipeline]
-        self.source = str(source)
-        path = local_path(self.source)
-        self.folder = path.parent if path.is_file() else path
+        self.source, self.folder = str(source), picture_folder(str(source))
         rows = open_source(self.source, split)
         self.image_column = image_column
         self._check("image_column", image_column, rows, _holds_pictures, "pictures")
@@ -56,38 +60,69 @@ class CaptionedImages(Dataset):
         if isinstance(rows.features[image_column], datasets.Image):
             rows = rows.cast_column(image_column, datasets.Image(decode=False))  # decoded here, so errors name the picture
         self.rows = rows
-        self._item(0)
+        self.max_skipped, self.most_skipped = max_skipped, most_skipped(max_skipped, len(rows))
+        self._usable(0)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict:
-        item = self._item(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"CaptionedImages: index {index} is not in [0, {len(self)})")
+        item = self._usable(index)
         for transform in self.pipeline:
             item = transform(item)
         return item
 
-    def _item(self, index: int) -> dict:
-        row = self.rows[index]
-        return {"image": self._picture(row[self.image_column], index), "caption": self.caption(row, index)}
+    def _usable(self, index: int) -> dict:
+        """The item of row `index`, or of the next that can be used: which one depends on nothing but the data."""
+        skipped = []
+        while len(skipped) < len(self):
+            try:
+                return self.read((index + len(skipped)) % len(self)) | {"skipped": lines_of(skipped)}
+            except BadSampleError as bad:
+                skipped.append(bad)
+            if len(skipped) > self.most_skipped:
+                break
+        raise too_many(self.source, len(skipped), len(self), self.max_skipped, str(skipped[-1]))
 
-    def caption(self, row: dict, index: int) -> str:
-        """The caption of a row; of several, one drawn at random. Raises InputError for one that is not text."""
-        caption = row[self.caption_column]
-        if isinstance(caption, list) and caption:
+    def read(self, index: int) -> dict:
+        """`image`, `caption` and `sample` of row `index`. Raises BadSampleError where it cannot be used."""
+        file = None
+        try:
+            row = self.rows[index]
+            picture, caption = row[self.image_column], row[self.caption_column]
+            file = self._file(picture)
+            caption = self.one_caption(caption)
+            image = read_picture(picture, self.folder)
+        except Exception as error:  # the decoders of broken files raise nearly anything
+            raise BadSampleError(self.source, index, file, reason_of(error)) from error
+        return {"image": image, "caption": caption, "sample": sample_name(index, file)}
+
+    def problem(self, index: int) -> BadSampleError | None:
+        """Why row `index` cannot be used; None where it can."""
+        try:
+            self.read(index)
+        except BadSampleError as bad:
+            return bad
+        return None
+
+    def one_caption(self, caption: str | list[str] | None) -> str:
+        """The caption of a row; of several, one drawn at random. Raises ValueError for one that is not text."""
+        if caption is None or caption == []:
+            raise ValueError(f"there is no caption in {self.caption_column!r}")
+        if isinstance(caption, list):
             caption = caption[int(torch.randint(len(caption), ()))]
         if not isinstance(caption, str):
-            raise InputError(f"{self.source}: row {index} has {caption!r} as its {self.caption_column!r}, which is not text")
+            raise ValueError(f"{self.caption_column!r} is {shortened(caption)}, which is not text")
         return caption
 
-    def _picture(self, value: dict | bytes | str, index: int) -> Image.Image:
-        if isinstance(value, dict):  # how `datasets` stores a picture
-            value = value["bytes"] or value["path"]
-        try:
-            return read_picture(value, self.folder)
-        except Exception as error:  # the decoders of broken files raise nearly anything
-            name = f"row {index}" if isinstance(value, bytes) else f"row {index} ({value})"
-            raise InputError(f"{self.source}: the picture of {name} cannot be read: {first_line(error)}") from error
+    def _file(self, value: dict | bytes | str | None) -> str | None:
+        """The path of a picture as people know it: below the folder of the table, where it is there."""
+        path = value.get("path") if isinstance(value, dict) else value
+        if not isinstance(path, str) or self.folder is None or not Path(path).is_relative_to(self.folder):
+            return path if isinstance(path, str) else None
+        return str(Path(path).relative_to(self.folder))
 
     def _check(self, key: str, column: str, rows: datasets.Dataset, holds, what: str):
         advice = f"the columns are {', '.join(rows.column_names)}; set {key} to the one that holds {what}"

@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from diffdistill.errors import InputError
+from diffdistill.errors import InputError, shortened
 from diffdistill.files import remove, removed_after_errors, sync
 
-from .pictures import picture_files, read_picture, readable
+from .pictures import picture_files, problem_of, read_picture, reason_of
+from .skipping import warn_of_left_out
 
 
 class ClassPictures:
@@ -72,9 +73,15 @@ class ClassPictures:
         made = [(path, own[path]) for path in found if path in own and self.is_whole(path, own[path])]
         others = [path for path in found if not path.name.startswith("class_")]
         if others:
-            whole = readable(others, [path.name for path in others], f"class_images.folder={self.folder}")
-            others = [others[index] for index in whole]
+            others = self.readable(others)
         self.files = [*((path, self.prompts[0]) for path in others), *made][: self.count]
+
+    def readable(self, files: list[Path]) -> list[Path]:
+        """Those of `files` that are pictures, with a warning of the others. Raises InputError where none is one."""
+        source = f"class_images.folder={self.folder}"
+        problems = [problem_of(source, number, path, self.folder) for number, path in enumerate(files)]
+        warn_of_left_out(source, len(files), problems)
+        return [path for path, problem in zip(files, problems, strict=True) if problem is None]
 
     def is_whole(self, path: Path, expected: str) -> bool:
         """Whether a generated picture is undamaged. Raises InputError if it was made from another prompt."""
@@ -86,14 +93,18 @@ class ClassPictures:
             return False
         if prompt != expected:
             raise InputError(
-                f"class_images.folder={self.folder} holds pictures of {prompt!r} ({path.name}), and class_images.prompt asks"
-                f" for {expected!r}; choose another folder, or delete this one"
+                f"class_images.folder={self.folder} holds pictures of {shortened(repr(prompt))} ({path.name}), and"
+                f" class_images.prompt asks for {shortened(repr(expected))}; choose another folder, or delete this one"
             )
         return True
 
     def __getitem__(self, index: int) -> dict:
         path, prompt = self.files[index]
-        return {"image": read_picture(path), "caption": prompt, "weight": 2 * self.weight}
+        try:
+            picture = read_picture(path)
+        except Exception as error:  # it could be read before: its file or disk has gone
+            raise InputError(f"class_images.folder={self.folder}: {path.name}: {reason_of(error)}") from error
+        return {"image": picture, "caption": prompt, "weight": 2 * self.weight, "sample": f"class picture {path.name}"}
 
     def path(self, index: int) -> Path:
         """The file of the generated picture `index`, whether it is there or not."""

@@ -6,13 +6,14 @@ from pathlib import Path
 import datasets
 from torch.utils.data import Dataset
 
-from diffdistill.errors import InputError
+from diffdistill.errors import InputError, shortened
 from diffdistill.registry import DATASETS, TRANSFORMS
 
 from .captioned import CaptionedImages
 from .class_pictures import ClassPictures
-from .pictures import picture_files, picture_of, read_picture, readable
-from .sources import local_path, open_source
+from .pictures import picture_files, picture_of, problem_of, read_picture, reason_of
+from .skipping import BadSampleError, lines_of, warn_of_left_out
+from .sources import local_path, open_source, picture_folder
 
 
 @DATASETS.register_module()
@@ -35,7 +36,7 @@ class DreamBoothDataset(Dataset):
 
     Raises:
         InputError: there is no instance picture that can be read, or the prompt is empty. Of several, those that cannot be
-            read are named in a warning and left out.
+            used are named in a warning and left out; `left_out` has a JSON line for each.
     """
 
     def __init__(
@@ -50,17 +51,19 @@ class DreamBoothDataset(Dataset):
         if prompt is not None and not str(prompt).strip():
             raise InputError(f"DreamBoothDataset: prompt={prompt!r} names no subject; write e.g. 'a photo of sks dog'")
         self.pipeline = [TRANSFORMS.build(transform) for transform in pipeline]
-        self.pictures, self.captions = instances(str(source), prompt, split, image_column)
+        self.source = str(source)
+        self.instances, bad = instances(self.source, prompt, split, image_column)
+        self.left_out = lines_of(bad)
         self.class_pictures = ClassPictures(**class_images) if class_images else None
         self.instance(0)
 
     def __len__(self) -> int:
-        return max(len(self.pictures), self.class_pictures.count if self.class_pictures else 0)
+        return max(len(self.instances), self.class_pictures.count if self.class_pictures else 0)
 
     def __getitem__(self, index: int) -> dict | list[dict]:
         if not 0 <= index < len(self):
             raise IndexError(f"DreamBoothDataset: index {index} is not in [0, {len(self)})")
-        instance = self.instance(index % len(self.pictures))
+        instance = self.instance(index % len(self.instances))
         if self.class_pictures is None:
             return instance
         if self.class_pictures.missing():
@@ -77,7 +80,12 @@ class DreamBoothDataset(Dataset):
 
     def instance(self, index: int) -> dict:
         """The item of one instance picture; its `weight` is 2 where class pictures stand beside it, else it has none."""
-        item = {"image": read_picture(self.pictures[index]), "caption": self.captions[index]}
+        picture, caption = self.instances[index]
+        name = f"instance {index}" + (f" ({shortened(picture.name)})" if isinstance(picture, Path) else "")
+        try:
+            item = {"image": read_picture(picture), "caption": caption, "sample": name}
+        except Exception as error:  # it could be read before: its file or disk has gone
+            raise InputError(f"{self.source}: {name}: {reason_of(error)}") from error
         return self.transform(item | {"weight": 2.0} if self.class_pictures else item)
 
     def transform(self, item: dict) -> dict:
@@ -87,19 +95,24 @@ class DreamBoothDataset(Dataset):
         return item
 
 
-def instances(source: str, prompt: str | None, split: str, image_column: str) -> tuple[list, list[str]]:
-    """The pictures of `source` that can be read, in the form that `read_picture` takes, and their captions."""
+def instances(
+    source: str, prompt: str | None, split: str, image_column: str
+) -> tuple[list[tuple[bytes | Path, str]], list[BadSampleError]]:
+    """The pictures of `source`, in the form that `read_picture` takes, with captions; and those that cannot be used."""
     if prompt is None:
-        captioned = CaptionedImages(source, split, image_column)
-        rows = [captioned.rows[index] for index in range(len(captioned))]
-        pictures = [picture_of(row[image_column], captioned.folder) for row in rows]
-        captions = [captioned.caption(row, index) for index, row in enumerate(rows)]
+        table = CaptionedImages(source, split, image_column, max_skipped=1)
+        values, folder = list(table.rows[image_column]), table.folder
+        problems = [table.problem(row) for row in range(len(values))]
+        written = zip(table.rows[table.caption_column], problems, strict=True)
+        captions = ["" if problem else table.one_caption(caption) for caption, problem in written]
     else:
-        pictures = instance_pictures(source, split, image_column)
-        captions = [prompt] * len(pictures)
-    names = [picture.name if isinstance(picture, Path) else f"row {index}" for index, picture in enumerate(pictures)]
-    kept = readable(pictures, names, source)
-    return [pictures[index] for index in kept], [captions[index] for index in kept]
+        values, folder = instance_pictures(source, split, image_column), picture_folder(source)
+        problems = [problem_of(source, row, value, folder) for row, value in enumerate(values)]
+        captions = [prompt] * len(values)
+    warn_of_left_out(source, len(values), problems)
+    found = zip(values, captions, problems, strict=True)
+    kept = [(picture_of(value, folder), caption) for value, caption, problem in found if problem is None]
+    return kept, [problem for problem in problems if problem is not None]
 
 
 def instance_pictures(source: str, split: str, image_column: str) -> list:

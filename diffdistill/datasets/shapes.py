@@ -14,7 +14,7 @@ class ShapesDataset(Dataset):
     """Captioned pictures of seen triples, drawn when they are asked for; an item depends on (seed, index) alone.
 
     Items hold `pixel_values`, float32 (3, 32, 32) in [-1, 1]; `caption`; and `time_ids`, float32 (6,): original height and
-    width, crop top and left, target height and width.
+    width, crop top and left, target height and width; and `sample`, "picture <index>".
 
     Args:
         seed: of the pictures; other seeds give other pictures.
@@ -43,9 +43,10 @@ class ShapesDataset(Dataset):
         scenes = world.sample(self.seed, indices)
         pixels = to_tensor(world.draw(scenes))
         side = world.RESOLUTION
+        time_ids = torch.tensor([side, side, 0, 0, side, side]).float()
         items = [
-            {"pixel_values": picture, "caption": caption, "time_ids": torch.tensor([side, side, 0, 0, side, side]).float()}
-            for picture, caption in zip(pixels, scenes.captions(), strict=True)
+            {"pixel_values": picture, "caption": caption, "time_ids": time_ids.clone(), "sample": f"picture {index}"}
+            for index, picture, caption in zip(indices, pixels, scenes.captions(), strict=True)
         ]
         for transform in self.pipeline:
             items = [transform(item) for item in items]

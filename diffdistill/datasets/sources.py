@@ -1,19 +1,25 @@
 """Open a table of pictures and captions with the Hugging Face `datasets` library, or say in one line why not."""
 
+import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
+import pandas
 from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from diffdistill.errors import InputError
+from diffdistill.errors import InputError, shortened
 from diffdistill.files import disk_error, is_hub_name
 
 READERS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
 UNREADABLE = (DatasetsError, OSError, RuntimeError, ValueError)  # runtime errors: loading scripts, which nobody runs
 PACKAGED = "diffdistill::"
+# Pandas takes words such as "None", "NA" and "null" for missing values; in a caption they are words.
+WORDS_STAY_WORDS = dict(keep_default_na=False, na_values=[""])
 
 
 def local_path(source: str) -> Path:
@@ -21,6 +27,14 @@ def local_path(source: str) -> Path:
     if source.startswith(PACKAGED):
         return Path(__file__).parent.parent / "assets" / source.removeprefix(PACKAGED)
     return Path(source).expanduser()
+
+
+def picture_folder(source: str) -> Path | None:
+    """The folder to which paths of pictures in the table `source` are relative; None for a data set of the Hub."""
+    path = local_path(source)
+    if not path.exists():
+        return None
+    return path.parent if path.is_file() else path
 
 
 def open_source(source: str, split: str) -> datasets.Dataset:
@@ -37,7 +51,8 @@ def open_source(source: str, split: str) -> datasets.Dataset:
             raise InputError(f"{source}: the file is empty")
         if path.suffix not in READERS:
             raise InputError(f"{source}: a file of {' / '.join(READERS)}, a folder, or a name on the Hub is needed")
-        return _load(source, READERS[path.suffix], split=split, data_files=str(path))
+        options = WORDS_STAY_WORDS if path.suffix == ".csv" else {}  # named, so that they are part of the cache's key
+        return _load(source, READERS[path.suffix], split=split, data_files=str(path), **options)
     if path.is_dir():
         return _open_folder(source, path, split)
     if is_hub_name(source) or is_hub_name(f"datasets/{source}"):  # some of the oldest have no owner
@@ -86,12 +101,27 @@ def _open_hub(source: str, split: str) -> datasets.Dataset:
 
 def _load(source: str, *arguments, **options) -> datasets.Dataset:
     try:
-        return datasets.load_dataset(*arguments, **options)
+        with _words_stay_words():
+            rows = datasets.load_dataset(*arguments, **options)
     except UNREADABLE as error:
         cause = error.__cause__ or error
         if described := trouble_of_cache(cause):
             raise InputError(f"{source}: {described}") from error
-        raise InputError(f"{source}: cannot be read: {first_line(cause)}") from error
+        raise InputError(f"{source}: cannot be read: {shortened(first_line(cause), 300)}") from error
+    if not len(rows):
+        raise InputError(f"{source}: there are no rows")
+    return rows
+
+
+@contextmanager
+def _words_stay_words() -> Iterator[None]:
+    """Read CSV so inside the block: `datasets` reads the `metadata.csv` of a folder without options to pass on."""
+    read = pandas.read_csv
+    pandas.read_csv = functools.partial(read, **WORDS_STAY_WORDS)
+    try:
+        yield
+    finally:
+        pandas.read_csv = read
 
 
 def trouble_of_cache(error: BaseException | None) -> str | None:

@@ -91,7 +91,8 @@ class PackInputs:
 
     Returns `pixel_values`, float32 (3, height, width) in [-1, 1]; `caption`; `time_ids`, float32 (6,), in SDXL's order:
     original height and width, crop top and left, target height and width; and where the item has one its `weight`, a float32
-    scalar. A picture that no `ResizeCrop` has seen counts as uncropped.
+    scalar, and the texts `sample` and `skipped` (see `CaptionedImages`). A picture that no `ResizeCrop` has seen counts as
+    uncropped.
     """
 
     def __call__(self, item: dict) -> dict:
@@ -106,7 +107,7 @@ class PackInputs:
         }
         if "weight" in item:
             packed["weight"] = torch.tensor(item["weight"], dtype=torch.float32)
-        return packed
+        return packed | {name: item[name] for name in ("sample", "skipped") if name in item}
 
 
 def _probability(name: str, p: float) -> float:

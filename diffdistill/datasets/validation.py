@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from diffdistill.errors import InputError
+from diffdistill.errors import InputError, shortened
 from diffdistill.files import read_lines
 from diffdistill.registry import DATASETS
 
@@ -77,5 +77,5 @@ def read_table(source: str, split: str, column: str | None) -> list[str]:
     captions = [each[0] if isinstance(each, list) and each else each for each in rows.select_columns([column])[column]]
     for number, caption in enumerate(captions):
         if not isinstance(caption, str):
-            raise InputError(f"{source}: row {number} has {caption!r} as its {column!r}, which is not text")
+            raise InputError(f"{source}: row {number} has {shortened(repr(caption))} as its {column!r}, which is not text")
     return captions

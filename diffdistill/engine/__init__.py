@@ -1,5 +1,7 @@
-"""What the training loop of MMEngine needs on today's torch: mixed precision on any device."""
+"""What MMEngine's training loop lacks on today's torch: precision on any device, updates in backward, sharding."""
 
 from diffdistill.engine.precision import MixedPrecision
+from diffdistill.engine.release import OptimizerInBackward
+from diffdistill.engine.sharding import FullyShard
 
-__all__ = ["MixedPrecision"]
+__all__ = ["FullyShard", "MixedPrecision", "OptimizerInBackward"]

@@ -1,22 +1,29 @@
-"""Mixed precision on any device (MMEngine's AmpOptimWrapper asserts a GPU)."""
+"""Mixed precision on any device (MMEngine's AmpOptimWrapper asserts a GPU), and updates that must be finite."""
 
 import torch
 from mmengine.optim import OptimWrapper
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
+from diffdistill.engine.ranks import on_all_ranks
 from diffdistill.registry import OPTIM_WRAPPERS
 
 
 @OPTIM_WRAPPERS.register_module()
 class MixedPrecision(OptimWrapper):
-    """An OptimWrapper that scales the loss where the model computes in fp16.
+    """An OptimWrapper that scales the loss where the model computes in fp16, and leaves out updates that are not finite.
 
     The precision has one home, `model.dtype`: the student runs under the model's autocast, and this wrapper adds a
     gradient scaler for fp16, whose small gradients would vanish. bf16 and fp32 need none.
+
+    Where a loss or the norm of the gradients is NaN or infinite on one rank, all of them leave out the update that it
+    belongs to, with all that was accumulated for it. `GuardHook` counts these.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, accumulative_counts: int = 1, clip_grad: dict | None = None):
         super().__init__(optimizer, accumulative_counts, clip_grad)
         self.scaler: torch.amp.GradScaler | None = None
+        self.fault = ""  # why the update that is under way, or has just ended, is left out; empty where it is not
         self._restored: dict | None = None
 
     def optim_context(self, model):
@@ -28,18 +35,51 @@ class MixedPrecision(OptimWrapper):
                 self.scaler.load_state_dict(self._restored)
         return super().optim_context(model)
 
+    def update_params(self, loss: Tensor, step_kwargs: dict | None = None, zero_kwargs: dict | None = None) -> None:
+        """Gather the gradients of `loss` and make the update that is due, unless something of it is not finite."""
+        if self.should_update():  # a new update begins
+            self.fault = ""
+        if not self.fault and not on_all_ranks(bool(loss.detach().isfinite())):
+            self.fault = "loss"
+        if not self.fault:
+            super().update_params(loss, step_kwargs, zero_kwargs)
+            return
+        self._inner_count += 1
+        if self.should_update():
+            self.zero_grad(**zero_kwargs or {})
+
     def backward(self, loss, **options):
         super().backward(loss if self.scaler is None else self.scaler.scale(loss), **options)
 
     def step(self, **options):
-        if self.scaler is None:
-            return super().step(**options)
-        if self.clip_grad_kwargs:
+        if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-            self._clip_grad()
-        self.scaler.step(self.optimizer, **options)
-        self.scaler.update()
-        return None
+        finite = bool(self.norm_of_gradients().isfinite())
+        if self.scaler is not None:
+            # It leaves out what overflows by itself and scales less; where it scales no more, the fault is elsewhere.
+            if not finite and self.scaler.get_scale() <= 1:
+                self.fault = "gradient norm"
+            self.scaler.step(self.optimizer, **options)
+            self.scaler.update()
+        elif finite:
+            self.optimizer.step(**options)
+        else:
+            self.fault = "gradient norm"
+
+    def norm_of_gradients(self) -> Tensor:
+        """The norm of all gradients, before the config clips them; it is logged where they are clipped by it."""
+        trained = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        by_norm = bool(self.clip_grad_kwargs) and self.clip_func is clip_grad_norm_
+        norm = self._clipped(trained) if by_norm else get_total_norm([p.grad for p in trained])
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of shards
+        if by_norm and norm.isfinite():
+            self.message_hub.update_scalar(f"train/{self.grad_name}", float(norm))
+        elif self.clip_grad_kwargs and norm.isfinite():  # value by value, which would make infinite ones finite
+            self._clipped(trained)
+        return norm
+
+    def _clipped(self, trained: list[Tensor]) -> Tensor | None:
+        return self.clip_func(trained, **self.clip_grad_kwargs)
 
     def state_dict(self) -> dict:
         state = super().state_dict()

@@ -1,6 +1,7 @@
 """MMEngine's Runner around a planned model, and what hooks and tools need of one."""
 
 import copy
+import functools
 import inspect
 import time
 from collections.abc import Callable, Iterator
@@ -8,14 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODEL_WRAPPERS, init_default_scope
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from diffdistill.engine import sharded_checkpoint
+from diffdistill.engine.resuming import OF_UPDATES, changed_settings, describe_changes, follow_config, settings_of
+from diffdistill.engine.sharding import FullyShard
+from diffdistill.engine.stopping import protected
 from diffdistill.files import write_text_whole
 from diffdistill.models.base import DiffusionModel
 
@@ -78,9 +84,92 @@ class PlannedRunner(Runner):
                 self._train_loop.dataloader_iterator = None
                 self._train_loop.dataloader._iterator = None  # where workers are persistent
 
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """The model in its wrapper of several ranks; one that is sharded is not moved to the GPU as a whole before."""
+        if is_sharding(model_wrapper_cfg) and not is_model_wrapper(model):
+            return MODEL_WRAPPERS.build(model_wrapper_cfg, default_args=dict(module=model))
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def _init_model_weights(self) -> None:
+        if not isinstance(self.model, FullyShard):  # which has the values of the first rank already
+            super()._init_model_weights()
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, *args, **options) -> DataLoader:
+        """The loader of a config's section, whose workers outlive a signal that goes to all processes of the run."""
+        loader = Runner.build_dataloader(dataloader, *args, **options)
+        if loader.num_workers:
+            loader.worker_init_fn = functools.partial(protected, loader.worker_init_fn)
+        return loader
+
+    def checkpoint(self, meta: dict) -> dict:
+        """All that a checkpoint holds: what is trained, the optimizer, the schedules, the log, and `meta` with more."""
+        meta = meta | dict(
+            cfg=self.cfg.pretty_text,
+            settings=settings_of(self.cfg),
+            world_size=self.world_size,
+            seed=self.seed,
+            experiment_name=self.experiment_name,
+            time=time.strftime("%Y%m%d_%H%M%S"),
+        )
+        content = dict(
+            meta=meta,
+            state_dict=model_of(self).state_dict(),
+            optimizer=self.optim_wrapper.state_dict(),
+            message_hub=self.message_hub.state_dict(),
+        )
+        if self.param_schedulers is not None:
+            content["param_schedulers"] = [scheduler.state_dict() for scheduler in self.param_schedulers]
+        self.call_hook("before_save_checkpoint", checkpoint=content)
+        return content
+
+    def load_checkpoint(self, filename: str, *args, **options) -> dict:
+        """Load the model from `filename`, a file or the folder of a sharded run, and return all that it holds.
+
+        But for a config in its meta, which MMEngine would run as Python on resume.
+        """
+        in_pieces = sharded_checkpoint.is_sharded_checkpoint(filename)
+        if in_pieces or is_sharded(self):
+            if in_pieces:
+                checkpoint = sharded_checkpoint.load(filename, self.model.mesh if is_sharded(self) else None)
+            else:
+                checkpoint = torch.load(filename, map_location="cpu", weights_only=True)
+                parameters = [parameter for group in self.optim_wrapper.param_groups for parameter in group["params"]]
+                sharded_checkpoint.shard(checkpoint, self.model.module, parameters)
+            self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+            model_of(self).load_state_dict(checkpoint["state_dict"])
+            self._has_loaded = True
+            self.logger.info(f"Load checkpoint from {filename}")
+        else:
+            checkpoint = super().load_checkpoint(filename, *args, **options)
+        checkpoint["meta"].pop("config", None)
+        self._meta = checkpoint["meta"]
+        return checkpoint
+
+    def resume(self, filename: str, *args, **options) -> None:
+        """Go on from a checkpoint. What has changed in the config since is logged, and the updates follow the config."""
+        fresh = [
+            {key: value for key, value in group.items() if key != "params"} for group in self.optim_wrapper.param_groups
+        ]
+        super().resume(filename, *args, **options)
+        if changed := changed_settings(self._meta, self):
+            self.logger.warning(describe_changes(changed))
+        if any(key.startswith(OF_UPDATES) for key in changed):
+            follow_config(self, fresh)
+
     def build_model(self, model: Callable[[], nn.Module]) -> nn.Module:
         """The model that the function `model` returns, which stands in the place of the config's `model`."""
         return model()
+
+
+def is_sharding(model_wrapper_cfg: dict | None) -> bool:
+    """Whether a config's `model_wrapper_cfg` shards the model."""
+    return bool(model_wrapper_cfg) and model_wrapper_cfg.get("type") in (FullyShard, FullyShard.__name__)
+
+
+def is_sharded(runner: Runner) -> bool:
+    """Whether ranks hold pieces of what `runner` trains. (An adapter is whole on each of them.)"""
+    return isinstance(runner.model, FullyShard) and bool(runner.model.structures)
 
 
 def build_dataloader(config: dict, seed: int | None = None) -> DataLoader:

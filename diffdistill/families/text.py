@@ -6,7 +6,7 @@ from diffusers import DiffusionPipeline
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from diffdistill.errors import warn_once
+from diffdistill.errors import shortened, warn_once
 from diffdistill.families.loading import quiet
 
 NAMED = 5  # captions that are too long and named in a warning; a large set may hold thousands of them
@@ -55,4 +55,5 @@ def warn_of_cut(tokenizer: PreTrainedTokenizerBase, caption: str, limit: int) ->
         warn_once("more captions are longer than the tokenizer takes; they are cut, too, and not named")
         return
     lost = tokenizer.decode(ids[limit - 1 : -1], skip_special_tokens=True).strip()
-    warn_once(f"caption {caption!r} has {len(ids)} tokens and the tokenizer takes {limit}: {lost!r} is cut off")
+    cut, end = shortened(repr(caption)), shortened(repr(lost))
+    warn_once(f"caption {cut} has {len(ids)} tokens and the tokenizer takes {limit}: {end} is cut off")

@@ -1,7 +1,9 @@
 """A moving average of what is trained."""
 
 import mmengine.hooks
+from mmengine.registry import MODELS
 
+from diffdistill.engine.sharding import FullyShard
 from diffdistill.registry import HOOKS
 
 
@@ -12,6 +14,13 @@ class EMAHook(mmengine.hooks.EMAHook):
     So a decay means the same however many iterations an update accumulates. `interval` counts updates as well, and
     `begin_iter` iterations.
     """
+
+    def before_run(self, runner) -> None:
+        if isinstance(runner.model, FullyShard):
+            self.src_model = runner.model.module
+            self.ema_model = MODELS.build(self.ema_cfg, default_args=dict(model=runner.model.copy_trained()))
+        else:
+            super().before_run(runner)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if runner.optim_wrapper.should_update():  # of the iteration that has just ended

@@ -8,18 +8,19 @@ import diffusers
 import mmengine
 import torch
 import transformers
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
 
 import diffdistill
-from diffdistill.engine.runner import ema_weights, model_of
+from diffdistill.engine.runner import ema_weights, is_sharded, model_of
 from diffdistill.errors import InputError
 from diffdistill.families.base import Family
 from diffdistill.files import finish_all_writing, save_whole, write_text_whole
 from diffdistill.hooks.baseline import describe
 from diffdistill.metrics.record import figures_of
-from diffdistill.models.saved import LORA_FILE, save_adapters, save_models
+from diffdistill.models.saved import LORA_FILE, save_adapters, save_models, trained_whole
 from diffdistill.registry import HOOKS
+from diffdistill.report.skipped import FILE, read_skipped
 from diffdistill.students.cut import build_on_meta
 from diffdistill.students.size import count
 
@@ -66,11 +67,16 @@ class ExportHook(Hook):
         with ema_weights(runner):
             return save_adapters(model_of(runner), Path(runner.work_dir, f"step{step}"))
 
-    @master_only
     def after_train(self, runner) -> None:
-        model, log = model_of(runner), runner.logger.info
         with ema_weights(runner) as ema:
-            folders = save_models(model, Path(runner.work_dir))
+            models = runner.model.gather() if is_sharded(runner) else trained_whole(model_of(runner))
+            folders = save_models(models, Path(runner.work_dir)) if is_main_process() else []
+        self.finish(runner, folders, ema)
+
+    @master_only
+    def finish(self, runner, folders: list[Path], ema: bool) -> None:
+        """Write adapters, the scheduler and the figures, and log where they and the models in `folders` are."""
+        model, log = model_of(runner), runner.logger.info
         save_whole(model.exported_scheduler(), Path(runner.work_dir, "scheduler"))
         results = self.results(runner, ema)
         adapter = self.save_adapters(runner, runner.iter - 1) if model.adapted else None
@@ -88,12 +94,16 @@ class ExportHook(Hook):
             log(f"  load it with {how_to_load(adapter)}")
         if Path(runner.work_dir, "samples").exists():
             log(f"Pictures: {Path(runner.work_dir, 'samples', f'step_{runner.iter}.png')}")
+        if (left_out := results["skipped"])["samples"]:
+            log(f"{left_out['samples']:,} of {left_out['of']:,} samples were skipped: {Path(runner.work_dir, FILE)}")
+        if results["skipped_steps"]:
+            log(f"{len(results['skipped_steps']):,} of {runner.iter:,} steps were skipped")
         log(f"Figures: {Path(runner.work_dir, 'results.json')}; logs: {runner.log_dir}")
 
     def results(self, runner, ema: bool) -> dict:
-        """The content of `results.json`: how long and on what was trained, sizes, last losses, validations and versions."""
+        """The content of `results.json`: how long and on what was trained, sizes, losses, validations, skipped, versions."""
         model = model_of(runner)
-        trained = count(model)
+        trained, skipped = count(model), read_skipped(Path(runner.work_dir))
         losses = {
             name.removeprefix("train/"): float(runner.message_hub.get_scalar(name).mean(20))
             for name in runner.message_hub.log_scalars
@@ -120,6 +130,8 @@ class ExportHook(Hook):
             losses=losses,
             validation=runner.message_hub.get_info("records", []),
             sampling=runner.message_hub.get_info("sampling"),
+            skipped=dict(samples=len(skipped), of=len(runner.train_dataloader.dataset), first=skipped[:5]),
+            skipped_steps=runner.message_hub.get_info("skipped_steps", []),
             versions=dict(
                 diffdistill=diffdistill.__version__,
                 **{package.__name__: package.__version__ for package in (torch, mmengine, diffusers, transformers)},

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from diffdistill.engine.device import device_name
 from diffdistill.engine.runner import ema_weights, model_of
+from diffdistill.engine.sharding import FullyShard
 from diffdistill.errors import InputError
 from diffdistill.files import write_file_whole
 from diffdistill.registry import HOOKS
@@ -43,13 +44,16 @@ class SampleHook(Hook):
         self.write(runner, runner.iter)
         self.time_sampling(runner)
 
-    @master_only
+    def draws(self, runner) -> bool:
+        """Whether this rank samples: the first one does, and of a sharded model all at once."""
+        return bool(self.prompts) and (is_main_process() or isinstance(runner.model, FullyShard))
+
     def time_sampling(self, runner) -> None:
         """Put the seconds that teacher and student take for a picture into the message hub, as `sampling`.
 
         Medians of three, one picture at a time and the two in turn, from text to pixels; the first round warms up.
         """
-        if not self.prompts:
+        if not self.draws(runner):
             return
         model = model_of(runner)
         seconds: dict[str, list[float]] = {"student": []} | ({"teacher": []} if model.teacher is not None else {})
@@ -64,10 +68,9 @@ class SampleHook(Hook):
         sampling = dict(medians, device=device_name(), pixels=f"{width}×{height}", steps=steps)
         runner.message_hub.update_info("sampling", sampling)
 
-    @master_only
     def write(self, runner, step: int) -> None:
         """Sample the prompts and write the grid of `step`; the teacher's row is sampled once and kept."""
-        if not self.prompts:
+        if not self.draws(runner):
             return
         model = model_of(runner)
         seeds = range(self.seed, self.seed + len(self.prompts))
@@ -75,6 +78,8 @@ class SampleHook(Hook):
             self.teacher_row = list(model.sample(self.prompts, seeds, teacher=True))
         with ema_weights(runner):
             student_row = list(model.sample(self.prompts, seeds))
+        if not is_main_process():
+            return
         label = f"student, step {step}" if model.distills else f"step {step}"
         rows = {"teacher": self.teacher_row, label: student_row}
         rows = {label: row for label, row in rows.items() if row is not None}

@@ -1,11 +1,12 @@
 """What every model that MMEngine trains here has in common: encode a batch, let the method compute a step, score it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 from diffusers import SchedulerMixin
+from mmengine.dist import all_reduce_dict
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -13,13 +14,13 @@ from diffdistill.errors import InputError
 from diffdistill.families.loading import freeze
 from diffdistill.methods.base import Features
 from diffdistill.models.adapters import train_adapters
-from diffdistill.models.frozen import Frozen
+from diffdistill.models.frozen import Frozen, moved
 from diffdistill.models.plan import Plan, adapter_tree, scheduler_class, warn_of_half_on_cpu
 from diffdistill.noise import NoiseSchedule
-from diffdistill.registry import MODELS
 from diffdistill.step import Step
 from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.features import FeatureTaps
+from diffdistill.students.recompute import recompute
 
 
 class DiffusionModel(BaseModel):
@@ -31,7 +32,8 @@ class DiffusionModel(BaseModel):
     Args:
         plan: what the config decides, where it is there already. A config gives the arguments of `plan_class` instead, among
             which all kinds of model have:
-            `gradient_checkpointing`: recompute the student's activations in backward, to save memory;
+            `gradient_checkpointing`: recompute the student's activations in backward, all (True) or those of the blocks that
+            fit one of a list of patterns, such as "down_blocks.0";
             `dtype`: compute dtype, in which frozen parts are stored; what is trained stays in fp32 and runs under autocast;
             `sampling`: arguments of the diffusers pipeline's call for validation and sample grids; its `scheduler` names a
             diffusers scheduler class to sample with instead of the checkpoint's, or is a dict of its `type` and changes to
@@ -56,8 +58,7 @@ class DiffusionModel(BaseModel):
         self.draws_teacher = False  # True validates the teacher, by the same protocol
 
         student, teacher = plan.load_denoisers()
-        if plan.gradient_checkpointing:
-            student.enable_gradient_checkpointing()
+        recompute(student, plan.gradient_checkpointing)
         name = self.family.denoiser_name
         for denoiser in (teacher, student if name in plan.adapters else None):
             if denoiser is not None:
@@ -131,6 +132,12 @@ class DiffusionModel(BaseModel):
         step.sample_weights = batch.get("weight")
         return {f"loss_{name}": loss(step) for name, loss in self.losses.items()}
 
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of this rank, which is differentiated, and what is logged: terms and sum, averaged over ranks."""
+        loss, logged = super().parse_losses(losses)
+        all_reduce_dict(logged := {name: value.detach() for name, value in logged.items()}, op="mean")
+        return loss, logged
+
     def encode(self, batch: dict) -> tuple[Tensor, dict]:
         """Latents (B, C, H, W) in fp32 and the denoiser's conditioning of a batch."""
         pipeline = self.frozen.pipeline
@@ -189,8 +196,7 @@ class DiffusionModel(BaseModel):
 
     def tell_guidance(self, condition: dict, scales: Tensor, teacher: bool = False) -> dict:
         """The conditioning, with the guidance `scales` (B,) in it if the denoiser has an embedding of them."""
-        denoiser = self.teacher if teacher else self.student
-        return self.family.tell_guidance(self.frozen.pipeline, denoiser, condition, scales)
+        return self.family.tell_guidance(self.frozen.pipeline, self.teacher if teacher else self.student, condition, scales)
 
     def exported_scheduler(self) -> SchedulerMixin:
         """The scheduler of a pipeline around the student: the one that it was trained for, or else the teacher's."""
@@ -235,15 +241,3 @@ class DiffusionModel(BaseModel):
         self.train(training)
         size = (options.get(side) or self.family.native_size for side in ("height", "width"))
         return self.family.sampled_latents(latents, *size)
-
-
-def moved(condition: dict, device: torch.device) -> dict:
-    """The conditioning on `device`: that of offloaded text encoders is on the CPU."""
-    return {name: moved(value, device) if isinstance(value, dict) else value.to(device) for name, value in condition.items()}
-
-
-def build_model(config: Mapping, plan: Plan | None) -> nn.Module:
-    """The model of a config's `model`, from its plan where there is one; a model that is not ours has none."""
-    if plan is None:
-        return MODELS.build(config)
-    return MODELS.get(config["type"])(plan=plan, data_preprocessor=config.get("data_preprocessor"))

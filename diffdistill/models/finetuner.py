@@ -10,6 +10,7 @@ from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import Plan
 from diffdistill.registry import MODELS, build_part
 from diffdistill.students.cut import plan_student
+from diffdistill.students.recompute import Choice
 
 
 class FineTunePlan(Plan):
@@ -28,7 +29,7 @@ class FineTunePlan(Plan):
         finetune_text_encoder: bool = False,
         text_encoder_adapter: Mapping | None = None,
         method: Mapping | None = None,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: Choice = False,
         dtype: str = "float32",
         sampling: Mapping | None = None,
     ):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import diffusers
+import torch
 from torch import nn
 
 from diffdistill.errors import InputError
@@ -38,6 +39,11 @@ class Frozen(nn.Module):
 
     def __deepcopy__(self, memo):
         return self
+
+
+def moved(condition: dict, device: torch.device) -> dict:
+    """The conditioning on `device`: that of offloaded text encoders is on the CPU."""
+    return {name: moved(value, device) if isinstance(value, dict) else value.to(device) for name, value in condition.items()}
 
 
 def freeze_layers(student: nn.Module, patterns: Sequence[str]) -> nn.Module:

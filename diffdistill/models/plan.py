@@ -18,6 +18,7 @@ from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS, build_part
 from diffdistill.students.cut import LayerMap, build, build_on_meta
 from diffdistill.students.denoisers.rules import rules_of
+from diffdistill.students.recompute import Choice, check_recomputed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -86,7 +87,7 @@ class Plan:
         losses: Mapping[str, dict | None],
         method: Mapping | None,
         components: Components,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: Choice = False,
         dtype: str = "float32",
         sampling: Mapping | None = None,
         prediction_type: str | None = None,
@@ -100,6 +101,7 @@ class Plan:
             name: build_part(MODELS, loss, f"model.losses.{name}") for name, loss in losses.items() if loss is not None
         }
         self.gradient_checkpointing, self.dtype, self.sampling = gradient_checkpointing, compute_dtype(dtype), sampling or {}
+        check_recomputed(family.denoiser_class, config, gradient_checkpointing)
         self.whole = [name for name, (adapter, _) in components.items() if not adapter]
         self.adapters = {name: (adapter, where) for name, (adapter, where) in components.items() if adapter}
         self.on_meta = nn.ModuleDict({name: self.component_on_meta(name) for name in components})

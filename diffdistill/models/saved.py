@@ -22,10 +22,14 @@ LORA_FILE, PEFT_FILE = "pytorch_lora_weights.safetensors", "adapter_model.safete
 DORA = "lora_magnitude_vector"
 
 
-def save_models(model: DiffusionModel, folder: Path) -> list[Path]:
-    """Write every model that is trained whole to `folder/<component>`; returns these folders."""
-    whole = [name for name in model.trained if name not in model.adapted]
-    return [write_whole(partial(save_model, model.component(name)), folder / name) for name in whole]
+def trained_whole(model: DiffusionModel) -> dict[str, nn.Module]:
+    """The models that are trained whole, by name."""
+    return {name: model.component(name) for name in model.trained if name not in model.adapted}
+
+
+def save_models(models: Mapping[str, nn.Module], folder: Path) -> list[Path]:
+    """Write every one of `models` to `folder/<name>`; returns these folders."""
+    return [write_whole(partial(save_model, model), folder / name) for name, model in models.items()]
 
 
 def save_adapters(model: DiffusionModel, folder: Path) -> Path:

@@ -22,6 +22,7 @@ from diffdistill.students.cut import (
 )
 from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.features import derive_pairs, recovering
+from diffdistill.students.recompute import Choice
 from diffdistill.students.weights import FIRST_WEIGHTS, find_sources, make_student
 
 
@@ -56,7 +57,7 @@ class StudentPlan(Plan):
         student: Mapping | None = None,
         method: Mapping | None = None,
         feature_pairs: Mapping | None = None,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: Choice = False,
         dtype: str = "float32",
         sampling: Mapping | None = None,
     ):

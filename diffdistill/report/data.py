@@ -9,6 +9,7 @@ from diffdistill.files import read_json
 from diffdistill.metrics.record import Role, role_of
 from diffdistill.report.history import Curve, extend, join, read_scalars
 from diffdistill.report.record import FILE as RECORD
+from diffdistill.report.skipped import read_skipped
 
 TIMESTAMP = re.compile(r"\d{8}_\d{6}")
 GRID = re.compile(r"step_(0|[1-9]\d{0,11})\.png")
@@ -39,6 +40,7 @@ class Run:
     curves: dict[str, Curve] = field(default_factory=dict)
     validation: list[dict] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
+    skipped: list[dict] = field(default_factory=list)
     config: str = ""
     stages: list["Run"] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)  # what could not be read, and so is not shown
@@ -102,6 +104,7 @@ def read_one(folder: Path) -> Run:
         results=results,
         curves=extend(record.get("history", {}), logged),
         validation=results.get("validation") or record.get("validation", []),
+        skipped=read_skipped(folder),
         config=configs[-1].read_text(encoding="utf-8", errors="replace") if configs and configs[-1].exists() else "",
         damaged=damaged,
     )
@@ -115,7 +118,7 @@ def combine(run: Run, stages: list[Run]) -> Run:
 
     The teacher's scores are the last teacher's, too, and the untrained student is that of the first stage.
     """
-    run.curves, run.validation, run.grids, first = {}, [], [], 0
+    run.curves, run.validation, run.grids, run.skipped, skipped_steps, first = {}, [], [], [], [], 0
     for number, stage in enumerate(stages, 1):
         run.damaged += stage.damaged
         title = STAGE.fullmatch(stage.folder.name)[2]
@@ -127,14 +130,17 @@ def combine(run: Run, stages: list[Run]) -> Run:
         for record in stage.validation:
             if role_of(record) is not Role.TEACHER or stage is stages[-1]:
                 run.validation.append({**record, "step": first + record["step"]})
+        run.skipped += stage.skipped
+        skipped_steps += [{**step, "step": first + step["step"]} for step in stage.record.get("skipped_steps", [])]
         run.grids += [Grid(first + grid.step, f"{stage.name}, {grid.label}", grid.path) for grid in stage.grids]
         first += stage.steps
     last = stages[-1]
     run.record = last.record | dict(name=run.results.get("config") or run.folder.absolute().name)
     run.name = run.record["name"]
     run.record["starts"] = [start for stage in stages for start in stage.record.get("starts", [])]
-    for key in ("not_finite", "skipped_samples"):
+    for key in ("not_finite", "samples", "skipped_samples"):
         run.record[key] = add(*(stage.record.get(key) for stage in stages))
+    run.record["skipped_steps"] = skipped_steps
     run.config = run.config or last.config
     run.stages = stages
     return run

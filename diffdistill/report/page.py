@@ -6,12 +6,15 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from diffdistill.datasets.skipping import sample_name
+from diffdistill.errors import shortened
 from diffdistill.report import charts, headline, numbers
 from diffdistill.report.data import Run
 from diffdistill.report.network import network_picture, network_rows
 from diffdistill.report.pictures import embed
 
 TEMPLATES = Path(__file__).parent / "templates"
+FIRST = 5  # samples and steps that were skipped and that the page names
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # names of compared runs
 
 
@@ -43,6 +46,7 @@ def run_page(run: Run) -> str:
         process=charts.process_charts(run),
         network=network(run),
         health=health(run),
+        skipped=skipped(run),
     )  # fmt: skip
 
 
@@ -91,13 +95,34 @@ def network(run: Run) -> dict | None:
 
 def health(run: Run) -> list[tuple[str, str, bool]]:
     """What can go wrong on the way: rows of (what, how often, whether that is good)."""
-    counts = run.record.get("not_finite", {})
+    counts, samples = run.record.get("not_finite", {}), run.record.get("samples")
+    steps = run.record.get("skipped_steps", [])
     rows = [
-        ("steps with a loss that was infinite or no number", counts.get("loss")),
-        ("steps with gradients that were infinite or no number", counts.get("grad_norm")),
-        ("pictures that were skipped", run.record.get("skipped_samples")),
+        ("steps with a loss that was infinite or no number", counts.get("loss"), None),
+        ("steps with gradients that were infinite or no number", counts.get("grad_norm"), None),
+        *([("steps that were skipped", len(steps), None)] if steps else []),
+        ("samples that were skipped", run.record.get("skipped_samples"), samples),
     ]
-    return [(what, "not counted" if number is None else f"{number:,}", not number) for what, number in rows]
+    return [(what, how_many(number, of), not number) for what, number, of in rows]
+
+
+def how_many(number: int | None, of: int | None) -> str:
+    """A count as text, with what it is a part of where something was counted: "3 of 1,200"."""
+    return "not counted" if number is None else f"{number:,}" + (f" of {of:,}" if number and of else "")
+
+
+def skipped(run: Run) -> dict[str, list[str]]:
+    """The first few samples and steps that were skipped, each with the reason, under what they are."""
+    steps = [
+        f"step {step['step']:,}: {step['reason']}" + (f" ({', '.join(step['samples'])})" if step.get("samples") else "")
+        for step in run.record.get("skipped_steps", [])
+    ]
+    samples = [f"{sample_name(sample['row'], sample.get('file'))}: {sample.get('reason')}" for sample in run.skipped]
+    found = {
+        "the first samples that were skipped; skipped.jsonl lists all": samples,
+        "the first steps that were skipped": steps,
+    }
+    return {title: [shortened(line, 300) for line in lines[:FIRST]] for title, lines in found.items() if lines}
 
 
 def distinct_names(runs: list[Run]) -> list[str]:

@@ -10,8 +10,10 @@ from mmengine.device import get_device
 from torch import Tensor
 
 from diffdistill.config.check import check_checkpoint, check_model, check_parts, check_sampling
+from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint, load
 from diffdistill.errors import InputError
-from diffdistill.models.base import DiffusionModel, build_model
+from diffdistill.models.base import DiffusionModel
+from diffdistill.models.build import build_model
 from diffdistill.models.saved import check_trained, last_adapter, load_trained
 from diffdistill.registry import MODELS
 
@@ -21,7 +23,8 @@ class Trained:
 
     Args:
         config: of the run; it stays as it is.
-        checkpoint: a `.pth` of the run, or a folder that it exported: of the denoiser, or the `step<N>` of an adapter.
+        checkpoint: a `.pth` of the run (a folder `iter_<N>` of a sharded one), or a folder that it exported: of the
+            denoiser, or the `step<N>` of an adapter.
         sampling: options of the pipeline's call that a user has asked for, over those of the config and of the method.
 
     Raises InputError if there is no such checkpoint, or if it is not one of this config.
@@ -34,7 +37,7 @@ class Trained:
         check_parts(config)
         self.model = model = copy.deepcopy(config.model)
         # A whole student takes the place of its first weights; anything else is put into a model that is built first.
-        self.is_folder = self.path.is_dir()
+        self.is_folder = self.path.is_dir() and not is_sharded_checkpoint(self.path)
         self.is_student = self.is_folder and MODELS.get(model.type).distills and not trains_adapters(model)
         if self.is_student:
             model["student"] = dict(model.get("student") or {}, checkpoint=str(self.path))
@@ -84,7 +87,8 @@ def read_weights(file: str, averaged: bool | None = None) -> dict[str, Tensor]:
 
     Raises InputError where `averaged=True` asks for an EMA that the run did not keep.
     """
-    saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    sharded = is_sharded_checkpoint(file)
+    saved = load(file) if sharded else torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     raw = saved.get("ema_state_dict")  # so EMAHook calls what is not averaged: it swaps the two before a save
     if averaged and raw is None:
         raise InputError(f"--ema: {file} is of a run that kept no EMA; leave the option out")

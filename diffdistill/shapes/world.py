@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffdistill.errors import InputError
+from diffdistill.errors import InputError, shortened
 
 SHAPES = ("circle", "square", "triangle", "cross")
 STAR = len(SHAPES)  # drawn and read, but in no caption or picture that the embedded pipelines were trained on
@@ -98,7 +98,8 @@ def parse(caption: str) -> Attributes:
         return ALL_CAPTIONS[caption] if caption in ALL_CAPTIONS else STAR_CAPTIONS[caption]
     except KeyError:
         raise InputError(
-            f'caption {caption!r} is not of the shapes world, whose captions read like "{next(iter(ALL_CAPTIONS))}"'
+            f"caption {shortened(repr(caption))} is not of the shapes world, whose captions read like"
+            f' "{next(iter(ALL_CAPTIONS))}"'
         ) from None
 
 

@@ -12,10 +12,12 @@ import datasets
 import pytest
 import torch
 from datasets.packaged_modules.parquet.parquet import Parquet
+from mmengine.dataset import InfiniteSampler, default_collate
 from PIL import Image
 from torch.utils.data import DataLoader
+from torch.utils.data import default_collate as torch_collate
 
-from diffdistill.datasets import CaptionedImages
+from diffdistill.datasets import CaptionedImages, CaptionList
 from diffdistill.errors import InputError
 from diffdistill.registry import DATASETS
 
@@ -195,33 +197,165 @@ def test_wrong_columns_are_refused_at_once(folder, row, options, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_caption_that_is_not_text_names_its_row(folder):
-    rows = [{"image": "00.png", "text": "a dog"}, {"image": "01.png", "text": None}]
-    data = CaptionedImages(write_jsonl(folder / "list.jsonl", *rows))
-    with pytest.raises(InputError, match=r"list.jsonl: row 1 has None as its 'text', which is not text"):
-        data[1]
-    with pytest.raises(InputError, match="row 0 has None"):
-        CaptionedImages(write_jsonl(folder / "list.jsonl", *reversed(rows)))
+@pytest.mark.parametrize("word", ["None", "NA", "null", "N/A", "nan", "n/a", "<NA>", "#N/A", "NULL"])
+@pytest.mark.parametrize("file", ["metadata.csv", "list.csv"])
+def test_words_that_pandas_takes_for_missing_values_are_captions(folder, file, word):
+    (folder / "metadata.csv").unlink()
+    column = "file_name" if file == "metadata.csv" else "image"
+    (folder / file).write_text(f"{column},text\n00.png,{word}\n01.png,a dog\n")
+    source = folder if file == "metadata.csv" else folder / file
+    assert [item["caption"] for item in CaptionedImages(source)] == [word, "a dog"]
+    assert CaptionList(source)[0]["caption"] == word
 
 
-# Pictures and folders
+# Samples that cannot be used
 
 
-def test_a_broken_picture_is_named_when_it_is_asked_for(folder):
+def skipped(item: dict) -> list[dict]:
+    return [json.loads(line) for line in item["skipped"].splitlines()]
+
+
+def spoil(folder: Path) -> None:
     (folder / "01.png").write_bytes((folder / "01.png").read_bytes()[:60])
     (folder / "07.png").write_text("this is no picture")
     (folder / "08.png").unlink()
+
+
+def test_the_next_readable_row_replaces_a_bad_one(folder):
+    spoil(folder)
+    data = CaptionedImages(folder, max_skipped=0.5)
+    items = [data[row] for row in range(12)]
+    replaced = {1: 2, 7: 9, 8: 9}
+    assert [item["caption"] for item in items] == [CAPTIONS[replaced.get(row, row)] for row in range(12)]
+    assert items[7]["sample"] == "row 9 (09.png)"
+    assert [record["row"] for item in items for record in skipped(item)] == [1, 7, 8, 8]
+    assert skipped(items[7]) == [
+        dict(source=str(folder), row=7, file="07.png", reason="it is no picture of a kind that can be read"),
+        dict(source=str(folder), row=8, file="08.png", reason="there is no such file"),
+    ]
+
+
+@pytest.mark.parametrize("caption", [None, []])
+def test_a_missing_caption_is_skipped(folder, caption):
+    rows = [{"image": "00.png", "text": ["a dog"]}, {"image": "01.png", "text": caption}]
+    data = CaptionedImages(write_jsonl(folder / "list.jsonl", *rows))
+    assert data[1]["caption"] == "a dog"
+    assert skipped(data[1])[0] | {"source": ""} == dict(
+        source="", row=1, file="01.png", reason="there is no caption in 'text'"
+    )
+
+
+def test_an_empty_field_of_a_csv_is_a_missing_caption_and_empty_text_of_a_jsonl_a_caption(folder):
+    (folder / "list.csv").write_text("image,text\n00.png,a dog\n01.png,\n")
+    assert skipped(CaptionedImages(folder / "list.csv")[1])
+    rows = [{"image": "00.png", "text": ""}, {"image": "01.png", "text": "  "}]
+    assert [item["caption"] for item in CaptionedImages(write_jsonl(folder / "list.jsonl", *rows))] == ["", "  "]
+
+
+def test_one_bad_sample_may_always_be_skipped_the_first_as_well(folder):
+    (folder / "00.png").write_bytes(b"")
     data = CaptionedImages(folder)
-    assert data[0]["caption"] == CAPTIONS[0]
-    for row, name in ((1, "01.png"), (7, "07.png"), (8, "08.png")):
-        with pytest.raises(InputError, match=rf"the picture of row {row} \(.*{name}\) cannot be read"):
-            data[row]
+    assert data[0]["sample"] == "row 1 (01.png)"
+    assert data.most_skipped == 1
 
 
-def test_a_broken_first_picture_is_named_at_once(folder):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {},
+            r"row 8 \(08.png\): there is no such file; 2 of 12 samples cannot be used, and max_skipped=0.01 of",
+        ),
+        ({"max_skipped": 0}, r"row 7 \(07.png\): .*; 1 of 12 samples cannot be used, and max_skipped=0 of"),
+    ],
+)
+def test_more_bad_rows_in_a_row_than_may_be_skipped_are_one_line(folder, options, message):
+    spoil(folder)
+    data = CaptionedImages(folder, **options)
+    with pytest.raises(InputError, match=message) as error:
+        data[7]
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, "1%", True, float("nan"), None])
+def test_a_share_is_from_0_to_1(folder, share):
+    with pytest.raises(InputError, match=r"max_skipped=.* is no share of the samples; use a number from 0 to 1"):
+        CaptionedImages(folder, max_skipped=share)
+
+
+def test_a_set_without_any_usable_row_is_refused_at_once(folder):
     source = write_jsonl(folder / "list.jsonl", {"image": "elsewhere/00.png", "text": "a dog"})
-    with pytest.raises(InputError, match=r"row 0 \(elsewhere/00.png\) cannot be read: .*No such file"):
+    with pytest.raises(InputError, match=r"row 0 \(elsewhere/00.png\): there is no such file; none of the 1 samples"):
         CaptionedImages(source)
+
+
+def test_skipping_is_the_same_in_workers_and_reaches_the_batch(folder):
+    spoil(folder)
+    data = CaptionedImages(folder, max_skipped=0.5, pipeline=[{"type": "ResizeCrop", "size": 32}, {"type": "PackInputs"}])
+    for collate in (default_collate, torch_collate):
+        alone, workers = (list(DataLoader(data, batch_size=4, num_workers=number, collate_fn=collate)) for number in (0, 2))
+        for one, other in zip(alone, workers, strict=True):
+            assert torch.equal(one.pop("pixel_values"), other.pop("pixel_values"))
+            assert torch.equal(one.pop("time_ids"), other.pop("time_ids"))
+            assert one == other
+    assert alone[0]["sample"] == ["row 0 (00.png)", "row 2 (02.png)", "row 2 (02.png)", "row 3 (03.png)"]
+    assert [json.loads(line)["row"] for line in "".join(alone[1]["skipped"]).splitlines()] == [7, 8]
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_set_smaller_than_a_batch_and_than_the_number_of_workers_goes_round(folder, workers):
+    source = write_jsonl(folder / "list.jsonl", {"image": "00.png", "text": "a dog"})
+    data = CaptionedImages(source, pipeline=[{"type": "PackInputs"}])
+    loader = DataLoader(data, 4, sampler=InfiniteSampler(data), num_workers=workers, collate_fn=default_collate)
+    batches = iter(loader)
+    assert [next(batches)["sample"] for _ in range(2)] == [["row 0 (00.png)"] * 4] * 2
+
+
+# Paths
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("../outside.png", "its path leads out of the folder of the data set"),
+        ("a/../../outside.png", "its path leads out of the folder of the data set"),
+        ("{folder}/../outside.png", "its path leads out of the folder of the data set"),
+        ("../../../../../../../../etc/passwd", "its path leads out of the folder of the data set"),
+        ("/etc/passwd", "it is no picture of a kind that can be read"),
+        ("http://127.0.0.1:9/a.png", "it is an address, and nothing is fetched"),
+        ("file:///{folder}/00.png", "it is an address, and nothing is fetched"),
+        ("s3://bucket/a.png", "it is an address, and nothing is fetched"),
+        ("/dev/zero", "there is no such file"),
+        ("pipe", "there is no such file"),
+        (".", "there is no such file"),
+        ("00.png\0.png", "there is no such file"),
+        ("x" * 300, "File name too long"),
+        ("", "the row names no picture"),
+        (None, "the row names no picture"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_a_path_that_leads_elsewhere_is_skipped(folder, kind, path, reason):
+    shutil.copy(folder / "00.png", folder.parent / "outside.png")
+    os.mkfifo(folder / "pipe")
+    path = path and path.format(folder=folder)
+    rows = [dict(image="01.png", text="a dog"), dict(image=path, text="a cat")]
+    if kind == "parquet":
+        rows = [row | {"image": dict(bytes=None, path=row["image"])} for row in rows]
+    source = folder / f"list.{kind}"
+    table = datasets.Dataset.from_list(rows)
+    getattr(table, {"jsonl": "to_json"}.get(kind, f"to_{kind}"))(source)
+    data = CaptionedImages(source)
+    assert data[1]["caption"] == "a dog"
+    assert reason in skipped(data[1])[0]["reason"]
+
+
+def test_absolute_paths_links_and_detours_inside_the_folder_are_read(folder):
+    outside = shutil.copy(folder / "00.png", folder.parent / "outside.png")
+    (folder / "link.png").symlink_to(outside)
+    paths = [str(outside), "link.png", "nowhere/../00.png"]
+    data = CaptionedImages(write_jsonl(folder / "list.jsonl", *(dict(image=path, text="a dog") for path in paths)))
+    assert [skipped(data[row]) for row in range(3)] == [[], [], []]
 
 
 def test_pictures_without_captions_say_where_captions_belong(tmp_path):
@@ -285,13 +419,28 @@ def test_offline_a_hub_name_says_what_to_do():
         CaptionedImages("lambdalabs/pokemon-blip-captions")
 
 
-def test_offline_a_hub_name_is_read_from_the_cache(table, tmp_path):
-    table.to_parquet(tmp_path / "table.parquet")
-    builder = Parquet(dataset_name="shapes", data_files={"train": [str(tmp_path / "table.parquet")]}, hash="0" * 16)
+def put_into_cache(name: str, parquet: Path) -> None:
+    """As an earlier run would have left the data set somebody/<name>."""
+    builder = Parquet(dataset_name=name, data_files={"train": [str(parquet)]}, hash="0" * 16)
     builder.download_and_prepare()
-    cached = Path(datasets.config.HF_DATASETS_CACHE) / "somebody___shapes" / "default" / "0.0.0" / builder.hash
-    shutil.move(builder.cache_dir, cached)  # where an earlier run would have left it
+    cached = Path(datasets.config.HF_DATASETS_CACHE) / f"somebody___{name}" / "default" / "0.0.0" / builder.hash
+    shutil.move(builder.cache_dir, cached)
+
+
+def test_offline_a_hub_name_is_read_from_the_cache(folder, table, tmp_path):
+    put_into_cache("shapes", as_parquet_of_structs(folder, table, tmp_path))
     assert [item["caption"] for item in CaptionedImages("somebody/shapes")] == CAPTIONS
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_data_set_of_the_hub_reads_no_file_of_this_machine(folder, relative, monkeypatch):
+    monkeypatch.chdir(folder)
+    path = "00.png" if relative else str(folder / "00.png")
+    file = folder / "table.parquet"
+    datasets.Dataset.from_list([dict(image=dict(bytes=None, path=path), text="a dog")]).to_parquet(file)
+    put_into_cache(f"thief{relative}".lower(), file)
+    with pytest.raises(InputError, match="a data set of the Hub names a file that is no part of it"):
+        CaptionedImages(f"somebody/thief{relative}".lower())
 
 
 @pytest.mark.processes

@@ -1,5 +1,6 @@
 """DreamBooth's data: few pictures, one prompt, and as many class pictures in every batch."""
 
+import json
 import shutil
 
 import datasets
@@ -77,7 +78,26 @@ def test_without_a_prompt_unreadable_pictures_are_left_out_with_their_captions(c
     (folder / "01.png").write_bytes(b"")
     data = DreamBoothDataset(folder, None)
     assert [data[i]["caption"] for i in range(3)] == ["a red circle", "a blue triangle", "a yellow circle"]
-    assert "1 of 12 pictures cannot be read and are left out: 01.png (the file is empty)" in caplog.text
+    assert "1 of 12 pictures cannot be used and are left out: row 1 (01.png): the file is empty" in caplog.text
+    assert json.loads(data.left_out) == dict(source=str(folder), row=1, file="01.png", reason="the file is empty")
+
+
+def test_without_a_prompt_a_missing_caption_leaves_its_picture_out(captioned_folder, tmp_path):
+    folder = shutil.copytree(captioned_folder, tmp_path / "pictures")
+    (folder / "metadata.csv").write_text("file_name,text\n00.png,\n01.png,None\n")
+    data = DreamBoothDataset(folder, None)
+    assert [data[i]["caption"] for i in range(len(data))] == ["None"]
+
+
+def test_items_are_named_and_one_that_has_gone_is_one_line(folder, tmp_path):
+    data = DreamBoothDataset(folder, SKS, dict(prompt=DOG, count=1, folder=write_class(tmp_path / "class", 1)), PIPELINE)
+    assert [item["sample"] for item in data[1]] == ["instance 1 (1.png)", "class picture class_00000.png"]
+    (folder / "1.png").unlink()
+    with pytest.raises(InputError, match=r"dogs: instance 1 \(1.png\): there is no such file$"):
+        data[1]
+    (tmp_path / "class" / "class_00000.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"class: class_00000.png: the file is empty$"):
+        data[0]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -188,14 +208,14 @@ def test_unreadable_pictures_are_left_out_counted_and_named_once(folder, caplog)
         data = DreamBoothDataset(folder, SKS, pipeline=PIPELINE)
     assert len(data) == 3
     (message,) = caplog.messages
-    assert f"{folder}: 3 of 6 pictures cannot be read and are left out: 0.png (" in message
-    assert "4.png (the file is empty); 5.heic (cannot identify image file" in message
+    assert f"{folder}: 3 of 6 pictures cannot be used and are left out: row 0 (0.png): " in message
+    assert "row 4 (4.png): the file is empty; row 5 (5.heic): it is no picture of a kind that can be read" in message
 
 
 def test_pictures_none_of_which_can_be_read_are_an_error(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "b.jpg").write_text("no picture")
-    with pytest.raises(InputError, match=r"none of the 2 pictures can be read: a.png \(the file is empty\); b.jpg") as error:
+    with pytest.raises(InputError, match=r"none of the 2 pictures can be used: row 0 \(a.png\): the file is empty") as error:
         DreamBoothDataset(tmp_path, SKS)
     assert "\n" not in str(error.value)
 

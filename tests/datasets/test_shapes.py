@@ -12,7 +12,8 @@ from diffdistill.shapes import oracle, world
 
 def test_items_have_the_promised_tensors():
     item = ShapesDataset(seed=1, length=10)[3]
-    assert set(item) == {"pixel_values", "caption", "time_ids"}
+    assert set(item) == {"pixel_values", "caption", "time_ids", "sample"}
+    assert item["sample"] == "picture 3"
     assert item["pixel_values"].shape == (3, 32, 32)
     assert item["pixel_values"].dtype == item["time_ids"].dtype == torch.float32
     assert -1 <= item["pixel_values"].min() < item["pixel_values"].max() <= 1

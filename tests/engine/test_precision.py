@@ -7,6 +7,8 @@ from torch import nn
 from diffdistill.engine import MixedPrecision
 from diffdistill.models.distiller import Distiller
 
+OVERFLOWING = 1e36  # a gradient that fp32 can hold, but not 65,536 times
+
 
 @pytest.fixture(params=["float32", "bfloat16", "float16"])
 def dtype(request):
@@ -94,8 +96,9 @@ def test_a_small_gradient_survives_fp16():
 def test_a_gradient_that_overflows_skips_the_step_and_halves_the_scale():
     model = Line(torch.float16)
     wrapper = optimizer(model, clip_grad=dict(max_norm=1.0))
-    update(model, wrapper, x=float("inf"))
+    update(model, wrapper, x=OVERFLOWING)
     assert model.weight.tolist() == [0, 0]
+    assert not wrapper.fault  # a smaller scale mends it
     assert wrapper.scaler.get_scale() == 2**15
     update(model, wrapper)
     assert model.weight.abs().sum() > 0
@@ -104,7 +107,7 @@ def test_a_gradient_that_overflows_skips_the_step_and_halves_the_scale():
 def test_the_scale_is_restored_at_resume():
     model = Line(torch.float16)
     wrapper = optimizer(model)
-    update(model, wrapper, x=float("inf"))
+    update(model, wrapper, x=OVERFLOWING)
     saved = wrapper.state_dict()
     resumed = optimizer(model)
     resumed.load_state_dict(saved)
@@ -117,3 +120,57 @@ def test_without_fp16_there_is_no_scale_to_save():
     wrapper = optimizer(model)
     update(model, wrapper)
     assert "loss_scaler" not in wrapper.state_dict()
+
+
+@pytest.mark.parametrize("x", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_leaves_its_update_out(dtype, x):
+    model = Line(dtype)
+    wrapper = optimizer(model)
+    update(model, wrapper, x)
+    assert wrapper.fault == "loss"
+    assert model.weight.tolist() == [0, 0]
+    update(model, wrapper)
+    assert not wrapper.fault
+    assert model.weight.tolist() == [-3, -4]
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_an_update_is_left_out_with_all_that_was_accumulated_for_it(dtype, bad):
+    model = Line(dtype)
+    wrapper = optimizer(model, accumulative_counts=2)
+    wrapper.initialize_count_status(model, 0, 4)
+    for index in range(2):
+        update(model, wrapper, x=float("nan") if index == bad else 1.0)
+    assert wrapper.fault == "loss"
+    assert model.weight.tolist() == [0, 0]
+    for _ in range(2):
+        update(model, wrapper)
+    assert not wrapper.fault
+    assert model.weight.tolist() == [-3, -4]
+
+
+@pytest.mark.parametrize("clip_grad", [None, dict(max_norm=1.0), dict(type="value", clip_value=1.0)])
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_a_gradient_that_is_not_finite_leaves_its_update_out(name, clip_grad):
+    model = Line(getattr(torch, name))
+    wrapper = optimizer(model, clip_grad=clip_grad and dict(clip_grad))  # MMEngine takes the type out of it
+    with wrapper.optim_context(model):
+        loss = (model.weight.sqrt() * 0).sum()  # 0, and its gradient is NaN
+    wrapper.update_params(loss)
+    assert wrapper.fault == "gradient norm"
+    assert model.weight.tolist() == [0, 0]
+    update(model, wrapper)
+    assert model.weight.abs().sum() > 0
+
+
+def test_a_gradient_that_no_scale_mends_is_a_fault():
+    model = Line(torch.float16)
+    wrapper = optimizer(model)
+    faults = []
+    for _ in range(18):
+        with wrapper.optim_context(model):
+            loss = (model.weight.sqrt() * 0).sum()  # 0, and its gradient is NaN
+        wrapper.update_params(loss)
+        faults.append(wrapper.fault)
+    assert faults == [""] * 16 + ["gradient norm"] * 2
+    assert model.weight.tolist() == [0, 0]

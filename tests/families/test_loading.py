@@ -17,7 +17,7 @@ from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.families.loading import is_finite, load_pipeline
 from diffdistill.families.saving import published_name
 from diffdistill.models.finetuner import FineTuner
-from diffdistill.models.saved import load_trained, save_models
+from diffdistill.models.saved import load_trained, save_models, trained_whole
 
 KEY = "model.teacher.checkpoint"
 DROPPED = [
@@ -93,7 +93,7 @@ def test_missing_tensors_of_a_fine_tuned_text_encoder_are_refused(tiny_sd, tmp_p
         losses=dict(task=dict(type="TaskLoss")),
         finetune_text_encoder=True,
     )
-    save_models(model, tmp_path)
+    save_models(trained_whole(model), tmp_path)
     load_trained(model, tmp_path)
     rewrite(tmp_path / "text_encoder", without("text_model.final_layer_norm.weight"))
     message = refusal(load_trained, model, tmp_path)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import OrderedDict
 
 from mmengine.hooks import Hook
 
@@ -13,7 +14,7 @@ class PressesCtrlC:
 
     def __reduce__(self):
         os.kill(os.getpid(), signal.SIGINT)
-        return dict, ()
+        return OrderedDict, ()
 
 
 @HOOKS.register_module()

@@ -90,14 +90,20 @@ def start(name: str, *args, launcher: tuple[str, ...] = (), cwd: Path = ROOT, **
 
 
 def two_ranks(command: list[str], **env: str) -> list[Ended]:
-    """Run a Python program on two ranks, which torchrun would start without the libraries imported."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meeting = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
-    ranks = [WarmProcess(command, ROOT, environment(env | meeting | dict(RANK=rank, LOCAL_RANK=rank))) for rank in "01"]
-    ended = [finish(rank) for rank in ranks]
+    """Run a Python program on two ranks."""
+    ended = [finish(rank) for rank in start_ranks(command, 2, **env)]
     assert not any(rank.code for rank in ended), "\n".join(map(str, ended))
     return ended
+
+
+def start_ranks(command: list[str], count: int, **env: str) -> list[WarmProcess]:
+    """Start a Python program on `count` ranks, which torchrun would start without the libraries imported."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]))
+    meeting |= dict(WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count))
+    ranks = (dict(RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(count))
+    return [WarmProcess(command, ROOT, environment(env | meeting | rank)) for rank in ranks]
 
 
 def program(name: str, args: Sequence) -> list[str]:
@@ -134,9 +140,25 @@ def checkpoint(work_dir: Path, step: int) -> dict:
     return torch.load(work_dir / f"iter_{step}.pth", weights_only=True)
 
 
+def differences(ours, theirs, name="") -> list[str]:
+    """Names of the tensors and values that two nested states do not share bit for bit."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        keys = ours.keys() | theirs.keys()
+        return [d for key in keys for d in differences(ours.get(key), theirs.get(key), f"{name}.{key}")]
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        return [d for i, pair in enumerate(zip(ours, theirs, strict=True)) for d in differences(*pair, f"{name}.{i}")]
+    equal = torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+    return [] if equal else [name]
+
+
 def options(**changes) -> list[str]:
     """`--cfg-options`, with `__` for the dots of a key."""
     return ["--cfg-options", *(f"{key.replace('__', '.')}={value}" for key, value in changes.items())]
+
+
+def fault(kind: str, **options) -> dict:
+    """The options that put a hook of `faults.py`, which the test or its config imports, into a run."""
+    return {f"default_hooks__fault__{key}": value for key, value in dict(options, type=kind).items()}
 
 
 def published(teacher: Path, data: Path, **changes) -> dict:

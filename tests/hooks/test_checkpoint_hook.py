@@ -1,34 +1,42 @@
 """A run that dies while it saves a checkpoint still has the one before."""
 
-import errno
+import resource
 
+import faults  # noqa: F401  (its hooks)
+import pytest
 import runs
-from mmengine.fileio import LocalBackend
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(thin_sdxl, tmp_path, monkeypatch):
+@pytest.fixture
+def limited():
+    """Puts back the limit of file sizes that FillDisk sets."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(thin_sdxl, tmp_path, limited):
     """The disk is full in the middle of the second checkpoint, where only one is kept."""
     config, work_dir = "small_sd_xl_shapes_task_only.py", tmp_path / "run"
-    options = runs.shapes(thin_sdxl, train_cfg__max_iters=4, default_hooks__checkpoint__interval=2)
-    write = LocalBackend.put
-
-    def half(self, data, path):
-        if "iter_4" not in str(path):
-            return write(self, data, path)
-        write(self, data[: len(data) // 2], path)
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalBackend, "put", half)
-        ended = runs.tool("train", config, "--work-dir", work_dir, *runs.options(**options))
+    options = runs.shapes(
+        thin_sdxl,
+        train_cfg__max_iters=4,
+        default_hooks__checkpoint__interval=2,
+        default_hooks__checkpoint__max_keep_ckpts=1,
+    )
+    full = options | runs.fault("FillDisk", step=3)
+    ended = runs.tool("train", config, "--work-dir", work_dir, *runs.options(**full))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert ended.code == 2, ended
     assert ended.err == (
-        f"error: no space left on the disk of {work_dir};"
+        f"error: {work_dir / 'iter_4.pth'}: File too large; the system sets a limit to files; raise it (ulimit -f),"
+        " or choose another disk;"
         f" the same command with --resume goes on from {work_dir / 'iter_2.pth'}\n"
     )
     assert runs.checkpoint(work_dir, 2)["meta"]["iter"] == 2
     assert (work_dir / "last_checkpoint").read_text() == str(work_dir / "iter_2.pth")
     assert not (work_dir / "iter_4.pth").exists()
+    assert not list(work_dir.glob(".*"))
 
     ended = runs.trained(config, work_dir, options, "--resume")
     assert "Iter(train) [3/4]" in ended.out

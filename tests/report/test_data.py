@@ -43,7 +43,8 @@ def test_the_record_says_how_it_was_run(shapes_run):
     expected = dict(step=6, max_steps=6, finished=True, seed=0, batch_size=2)
     assert expected.items() <= record.items()
     assert record["not_finite"] == dict(loss=0, grad_norm=0)
-    assert record["skipped_samples"] == 0
+    assert (record["skipped_samples"], record["skipped_steps"]) == (0, [])
+    assert record["samples"] == 100_000
     assert record["prompts"] == ["aredcircle"]  # MMEngine drops spaces in --cfg-options
     results = json.loads((shapes_run.work_dir / "results.json").read_text())
     for role in ("teacher", "student"):

@@ -71,7 +71,7 @@ def test_the_page_shows_the_figures_of_the_run(shapes_run):
         assert re.search(f"<b>{title}[^<]*</b>", page), title
     assert re.search(r"python \S*train\.py small_sd_xl_shapes\.py --work-dir", page)
     assert re.search(r"loss that was infinite or no number</th><td>0</td>", page)
-    assert re.search(r"pictures that were skipped</th><td>0</td>", page)
+    assert re.search(r"samples that were skipped</th><td>0</td>", page)
     assert "max_iters=6" in page
     assert "finished after 6 steps" in page
 
@@ -120,14 +120,20 @@ def test_text_is_escaped(shapes_run, tmp_path):
     run = shutil.copytree(shapes_run.work_dir, tmp_path / "run")
     record = json.loads((run / "report.json").read_text())
     evil = """</script><img src="x" onerror='alert(1)'> & {{ 7 * 7 }}"""
-    record |= dict(name=evil, prompts=[evil], skipped_samples=3)
+    record |= dict(name=evil, prompts=[evil], samples=1200, skipped_samples=3)
+    record["skipped_steps"] = [dict(step=2, reason=evil, samples=[evil, "row 3"])]
+    lines = [dict(source=evil, row=row, file=f"{row} {evil}\u2028\ud800", reason=evil, step=1) for row in (3, 4, 4, 5)]
+    (run / "skipped.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"torn')
     record["starts"][0] |= dict(command=evil, device=evil)
     (run / "report.json").write_text(json.dumps(record))
     page = write_report(run).read_text()
     assert "onerror='" not in page
     assert page.count("&lt;img src=&#34;x&#34;") >= 5
     assert "{{ 7 * 7 }}" in page
-    assert re.search(r"pictures that were skipped</th><td class=bad>3</td>", page)
+    assert re.search(r"samples that were skipped</th><td class=bad>3 of 1,200</td>", page)
+    assert re.search(r"steps that were skipped</th><td class=bad>1</td>", page)
+    assert len(re.findall(r"<li>row [345] \([345] &lt;", page)) == 3
+    assert "<li>step 2: &lt;/script&gt;" in page
 
 
 def test_many_large_grids_are_thinned_and_made_small(tmp_path, monkeypatch):
