@@ -26,6 +26,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
     @unread_is_no_error()
     def run() -> None:
         from diffdistill.errors import Diverged, InputError, Stopped
+        from diffdistill.files import describe_disk_error
 
         # Of the libraries' warnings none is about what the user gave; errors still show.
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
@@ -45,6 +46,11 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         except Diverged as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
             raise SystemExit(DIVERGED) from None
+        except OSError as error:
+            if not (described := describe_disk_error(error)):
+                raise
+            print(f"error: {described}", file=sys.stderr)
+            raise SystemExit(2) from None
         except KeyboardInterrupt as interrupt:
             print(str(interrupt) or "interrupted", file=sys.stderr)
             raise SystemExit(STOPPED if isinstance(interrupt, Stopped) else INTERRUPTED) from None

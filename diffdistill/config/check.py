@@ -14,7 +14,7 @@ from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.config.sections import check_together
 from diffdistill.config.trial import check_loader, check_training
 from diffdistill.datasets.class_pictures import missing_class_pictures
-from diffdistill.engine.resuming import check_optimizer
+from diffdistill.engine.resuming import check_same_optimizer
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint, load_on_meta
 from diffdistill.errors import InputError
 from diffdistill.families.reading import check_resolution
@@ -39,6 +39,10 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
         if config.get(key) is None:
             raise InputError(f"the config has no {key}; inherit one that has, e.g. {', '.join(REQUIRED)} of configs/_base_")
     check_together(config)
+<<<<<<< HEAD
+=======
+    check_work_folder(config)
+>>>>>>> main
     check_parts(config)
     check_work_folder(config)
     check_intervals(config)
@@ -49,7 +53,11 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
     if checkpoint:
         meta = check_checkpoint(checkpoint, plan)
         if config.get("resume"):
+<<<<<<< HEAD
             check_optimizer(meta, config, checkpoint)
+=======
+            check_same_optimizer(meta, config, checkpoint)
+>>>>>>> main
     check_data(config, plan)
     if config.get("val_evaluator") is not None:
         check_evaluation(config, "val", plan)

@@ -15,7 +15,7 @@ from diffdistill.engine.runner import PlannedRunner
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint
 from diffdistill.engine.stopping import stop_request
 from diffdistill.errors import Diverged, InputError
-from diffdistill.files import disk_error
+from diffdistill.files import describe_disk_error
 from diffdistill.models.build import build_model
 from diffdistill.runs.folder import how_to_resume, last_checkpoint, locked
 from diffdistill.runs.prior_pictures import make_class_pictures, name_class_folder
@@ -74,8 +74,7 @@ def train_one(config: Config, resume: str | None, launcher: str) -> None:
 def in_one_line(error: BaseException, config: Config) -> BaseException:
     """What to tell of an `error` that has ended a training: one line and how to go on; what nobody could know stays it."""
     resume = how_to_resume(config.work_dir)
-    causes = list(chain(error))
-    if interrupt := next((each for each in causes if isinstance(each, KeyboardInterrupt)), None):
+    if interrupt := next((each for each in chain(error) if isinstance(each, KeyboardInterrupt)), None):
         # During a save or in a worker, torch raises an error of its own over it.
         return type(interrupt)(f"{interrupt or 'interrupted'}; {resume}")
     if isinstance(error, Diverged):
@@ -87,8 +86,8 @@ def in_one_line(error: BaseException, config: Config) -> BaseException:
             " (train_cfg.max_iters and val_interval, begin and end of param_scheduler, the intervals of default_hooks"
             " but for an EMA's); or set model.gradient_checkpointing=True"
         )
-    if disk := next((each for each in causes if isinstance(each, OSError) and disk_error(each)), None):
-        return InputError(f"{disk.filename or config.work_dir}: {disk.strerror}; {resume}")
+    if trouble := describe_disk_error(error):
+        return InputError(f"{trouble}; {resume}")
     return error
 
 

@@ -55,6 +55,10 @@ def test_an_update_that_is_left_out_is_told_and_kept_with_its_samples(run):
         assert line == (
             f"update of step {each['step']} left out: its loss is not finite; among its samples: {first}, {second}"
         )
+    assert json.loads((run.work_dir / "results.json").read_text())["skipped_steps"] == kept["skipped_steps"]
+    page = (run.work_dir / "report.html").read_text()
+    assert "steps that were skipped</th><td class=bad>2</td>" in page
+    assert f"<li>step 4: loss is not finite ({', '.join(kept['skipped_steps'][0]['samples'])})</li>" in page
 
 
 def test_nothing_that_is_not_finite_is_kept(run):

@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 pytestmark = [pytest.mark.reliability, pytest.mark.processes]
 
 KILLS = 2  # of every run, unless it ends before
-WORKERS = dict(train_dataloader__num_workers=1)
-COMMON = f"""
-_base_ = ["{runs.ROOT}/configs/shapes/small_sd_xl_shapes_task_only.py"]
+PARTS = ("state_dict", "ema_state_dict", "optimizer", "param_schedulers")
+COMMON = """
+_base_ = ["{root}/configs/shapes/small_sd_xl_shapes_task_only.py"]
+model = dict(teacher=dict(checkpoint="{teacher}"), sampling=dict(num_inference_steps=1))
 train_cfg = dict(max_iters=6, val_interval=2)
 train_dataloader = dict(batch_size=2)
 val_dataloader = dict(dataset=dict(length=2))
@@ -38,8 +39,8 @@ train_cfg = dict(max_iters=3, val_interval=3)
 stages = [dict(name="first"), dict(name="second", optim_wrapper=dict(optimizer=dict(lr=1e-4)))]
 """
 ADAPTER = """
-model = dict(student=dict(
-    keep=dict(_delete_=True), adapter=dict(type="LoraConfig", r=2, target_modules=["to_q", "to_v"])))
+model["student"] = dict(
+    keep=dict(_delete_=True), adapter=dict(type="LoraConfig", r=2, target_modules=["to_q", "to_v"]))
 train_dataloader["dataset"] = dict(
     _delete_=True, type="DreamBoothDataset", source="diffdistill::star_pictures", prompt="a large s",
     class_images=dict(prompt=["a red circle", "a blue square"], count=7, batch_size=2),
@@ -63,9 +64,7 @@ def kind(request, thin_sdxl, tmp_path_factory) -> Kind:
     name, text = request.param
     folder = tmp_path_factory.mktemp(name)
     config = folder / f"{name}.py"
-    teacher = f'model = dict(teacher=dict(checkpoint="{thin_sdxl}"), sampling=dict(num_inference_steps=1))\n'
-    model = text.replace("model = dict(", f'model = dict(teacher=dict(checkpoint="{thin_sdxl}"), sampling=dict(num_inference_steps=1), ')
-    config.write_text(COMMON + (model if "model = dict(" in text else teacher + text))
+    config.write_text(COMMON.format(root=runs.ROOT, teacher=thin_sdxl) + text)
     command = [config, "--resume"]
     log = folder / "operations"
     ended = run(folder / "straight" / "run", command, -1, 0, log)
@@ -116,7 +115,7 @@ def contents(run: Path) -> dict:
             continue
         if path.suffix == ".pth":
             saved = torch.load(path, weights_only=True)
-            found[name] = {part: saved.get(part) for part in ("state_dict", "ema_state_dict", "optimizer", "param_schedulers")}
+            found[name] = {part: saved.get(part) for part in PARTS}
             found[name]["validation"] = saved["message_hub"]["runtime_info"].get("records")
         elif path.suffix == ".safetensors":
             found[name] = load_file(path)
