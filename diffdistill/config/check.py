@@ -39,10 +39,6 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
         if config.get(key) is None:
             raise InputError(f"the config has no {key}; inherit one that has, e.g. {', '.join(REQUIRED)} of configs/_base_")
     check_together(config)
-<<<<<<< HEAD
-=======
-    check_work_folder(config)
->>>>>>> main
     check_parts(config)
     check_work_folder(config)
     check_intervals(config)
@@ -53,11 +49,7 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
     if checkpoint:
         meta = check_checkpoint(checkpoint, plan)
         if config.get("resume"):
-<<<<<<< HEAD
-            check_optimizer(meta, config, checkpoint)
-=======
             check_same_optimizer(meta, config, checkpoint)
->>>>>>> main
     check_data(config, plan)
     if config.get("val_evaluator") is not None:
         check_evaluation(config, "val", plan)
