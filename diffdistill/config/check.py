@@ -71,6 +71,7 @@ def check_data(config: Config, plan: Plan | None) -> None:
     needs = ("pixel_values", "caption", *plan.family.of_picture) if plan else ()
     check_loader(config, "train", dataset, needs, item)
     if plan and item is not None:
+        item = item[0] if isinstance(item, (list, tuple)) else item
         check_resolution(plan.family, *item["pixel_values"].shape[-2:], "train_dataloader.dataset")
 
 
