@@ -11,6 +11,7 @@ from diffdistill import registry
 from diffdistill.config.folders import check_work_folder
 from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.datasets.class_pictures import missing_class_pictures
+from diffdistill.engine.launch import check_ranks, check_sharding
 from diffdistill.engine.resuming import check_optimizer
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint, load_on_meta
 from diffdistill.errors import InputError
@@ -37,11 +38,13 @@ def check(config: Config, checkpoint: str | None = None) -> Plan | None:
     plan = check_model(config.model)
     check_average(config, plan)
     check_batch(config, plan)
+    check_sharding(config, plan)
     if checkpoint:
         meta = check_checkpoint(checkpoint, plan)
         if config.get("resume"):
             check_optimizer(meta, config, checkpoint)
     dataset = registry.build_part(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")
+    check_ranks(config, len(dataset))
     if not missing_class_pictures(dataset):
         item = dataset[0]
         if plan and "pixel_values" in item:
