@@ -336,7 +336,7 @@ def test_a_pipeline_for_something_else_is_named(thin_sdxl, tmp_path, change, par
 
 def test_a_single_file_is_no_pipeline(thin_sdxl):
     file = thin_sdxl / "unet" / "diffusion_pytorch_model.safetensors"
-    with pytest.raises(InputError, match="a single file; needed is a folder .*from_single_file"):
+    with pytest.raises(InputError, match=r"a single file; needed is a folder .*from_single_file"):
         MODELS.build(dict(type="StableDiffusionXL", checkpoint=str(file)))
 
 
