@@ -35,6 +35,9 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it where it is installed
         if not sys.stderr.isatty():
             os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # a terminal or a pipe that is not UTF-8 has no frames and bars
+                stream.reconfigure(errors="replace")
         try:
             main()
         except InputError as error:

@@ -39,8 +39,12 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
         if config.get(key) is None:
             raise InputError(f"the config has no {key}; inherit one that has, e.g. {', '.join(REQUIRED)} of configs/_base_")
     check_together(config)
+<<<<<<< HEAD
+=======
     check_work_folder(config)
+>>>>>>> main
     check_parts(config)
+    check_work_folder(config)
     check_intervals(config)
     plan = plan or check_model(config.model)
     check_average(config, plan)
@@ -49,7 +53,11 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
     if checkpoint:
         meta = check_checkpoint(checkpoint, plan)
         if config.get("resume"):
+<<<<<<< HEAD
+            check_optimizer(meta, config, checkpoint)
+=======
             check_same_optimizer(meta, config, checkpoint)
+>>>>>>> main
     check_data(config, plan)
     if config.get("val_evaluator") is not None:
         check_evaluation(config, "val", plan)
@@ -63,6 +71,7 @@ def check_data(config: Config, plan: Plan | None) -> None:
     needs = ("pixel_values", "caption", *plan.family.of_picture) if plan else ()
     check_loader(config, "train", dataset, needs, item)
     if plan and item is not None:
+        item = item[0] if isinstance(item, (list, tuple)) else item
         check_resolution(plan.family, *item["pixel_values"].shape[-2:], "train_dataloader.dataset")
 
 
@@ -161,6 +170,8 @@ def check_sampling(plan: Plan | None, options: Mapping) -> None:
     """Raise InputError for options of sampling, given by hand, that the student of `plan` was not trained for."""
     trained = plan.student_sampling if plan else {}
     scale, steps = options.get("guidance_scale", 1), options.get("num_inference_steps", 1)
+    if steps < 1:
+        raise InputError(f"--steps={steps}: give 1 or more")
     if scale > 1 and trained.get("guidance_scale") == 1:
         raise InputError(
             f"--guidance-scale={scale:g}: {type(plan.method).__name__} has trained this student to be sampled without"

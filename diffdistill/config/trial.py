@@ -122,7 +122,7 @@ def check_optimizer(config: Config, plan: Plan | None) -> None:
         registry.build_part(mmengine_registry.PARAM_SCHEDULERS, part, where)
 
 
-def check_loader(config: Config, part: str, dataset, needs: tuple[str, ...], item: dict | None) -> None:
+def check_loader(config: Config, part: str, dataset, needs: tuple[str, ...], item: dict | list | None) -> None:
     """Raise InputError for a loader of `part`, "train" or "val", that cannot be built or has no batch, or none of use.
 
     `needs` are the entries that the model reads; None for `item` leaves them aside.
@@ -134,6 +134,7 @@ def check_loader(config: Config, part: str, dataset, needs: tuple[str, ...], ite
     except WHY_NOT as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{where}: {reason[:300]}") from error
+    item = item[0] if isinstance(item, (list, tuple)) else item  # a picture of the subject and one of its class
     if item is not None and (lacking := [name for name in needs if name not in item]):
         hint = "; PackInputs, as the last transform of its pipeline, makes them" if "image" in item else ""
         raise InputError(f"{where}.dataset: a sample has {', '.join(item)}, and no {' and no '.join(lacking)}{hint}")

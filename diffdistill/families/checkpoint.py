@@ -66,6 +66,11 @@ class Checkpoint:
         return Path(self.path, file) if self.is_folder else Path(self._download(file))
 
     def _download(self, file: str) -> str:
+        if Path(self.path).is_file():
+            raise InputError(
+                f"{self.key}={self.name}: a single file; needed is a folder in the format of diffusers, which"
+                " `from_single_file(FILE).save_pretrained(FOLDER)` of the pipeline's class makes"
+            )
         if not is_hub_name(self.path):
             raise InputError(f"{self.key}={self.name}: no such folder")
         try:
@@ -93,12 +98,20 @@ class Checkpoint:
                 warn_once(f"the Hugging Face Hub does not answer ({type(error).__name__}); going on with what is cached")
             constants.HF_HUB_OFFLINE = True
 
-    def check_components(self, names: list[str]) -> None:
+    def check_components(self, names: list[str], variant: str | None = None) -> None:
         """Check that every model in `names` is there whole, before any is loaded. Hub names are left to the download."""
         if not self.is_folder:
             return
         for name in names:
-            check_weights(Path(self.path, name), f"{self.key}={self.name}")
+            folder = Path(self.path, name)
+            check_weights(folder, f"{self.key}={self.name}")
+            files = [path.name for path in (*folder.glob("*.safetensors"), *folder.glob("*.bin"))]
+            if variant is None and all(".fp16." in file or "fp16-" in file for file in files):
+                advice = f"set {self.key.removesuffix('checkpoint')}variant='fp16'"
+                advice = (
+                    advice if self.key.endswith(("teacher.checkpoint", "base.checkpoint")) else "save it without a variant"
+                )
+                raise InputError(f"{self.key}={self.name}: {name}/ has weights of the variant fp16 alone; {advice}")
 
     def check_tokenizers(self, names: list[str]) -> None:
         """Check that every tokenizer in `names` is there whole; transformers would make up what is missing."""

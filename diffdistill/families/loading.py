@@ -1,6 +1,6 @@
 """Reading models and pipelines with all their weights, or not at all."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import transformers
 from torch import Tensor, nn
 
 from diffdistill.errors import InputError
-from diffdistill.families import thrift
 from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.files import pickles_allowed
 
@@ -56,13 +55,12 @@ def load_pipeline(
     pipeline_class: type = diffusers.DiffusionPipeline,
     variant: str | None = None,
     dtype: torch.dtype | None = None,
-    in_8_bits: Collection[str] = (),
     **given,
 ) -> diffusers.DiffusionPipeline:
     """The pipeline of `checkpoint`, by `pipeline_class.from_pretrained`, every model of it loaded by `load_model`.
 
-    They come in `dtype`, by default in that of the libraries; text encoders named `in_8_bits` so. `given` are parts that
-    take the place of the checkpoint's own, None for one that is left out, and other options.
+    They come in `dtype`, by default in that of the libraries. `given` are parts that take the place of the checkpoint's own,
+    None for one that is left out, and other options.
     """
     if not checkpoint.is_folder:
         checkpoint = checkpoint.at(checkpoint.load(pipeline_class.download, variant=variant, **without_pickles(), **given))
@@ -74,8 +72,7 @@ def load_pipeline(
         if name not in given:
             has_variant = variant and any(Path(checkpoint.path, name).glob(f"*.{variant}*"))
             files = variant if has_variant else None  # as the pipeline decides it, for each of its models
-            own = dict(quantization_config=thrift.in_8_bits()) if name in in_8_bits else {}
-            given[name] = load_model(checkpoint, model_class, subfolder=name, variant=files, **options, **own)
+            given[name] = load_model(checkpoint, model_class, subfolder=name, variant=files, **options)
     return checkpoint.load(pipeline_class.from_pretrained, variant=variant, **without_pickles(), **given)
 
 

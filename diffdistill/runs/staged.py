@@ -13,7 +13,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
 from diffdistill.config.folders import check_work_folder
-from diffdistill.config.stages import exported, plan_stages, run_name, stage_configs, title_of
+from diffdistill.config.stages import check_stages, exported, run_name, stage_configs, title_of
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import check_weights
 from diffdistill.files import finish_writing, read_json, write_text_whole, write_whole
@@ -28,9 +28,8 @@ def train_stages(config: Config, resume: str | None, train: Callable[[Config, st
     if resume not in (None, "auto"):
         raise InputError(f"--resume={resume}: a run in stages finds its checkpoint by itself; give --resume without a path")
     stages = stage_configs(config)
-    plan_stages(stages)
-    for each in (config, *stages):
-        check_work_folder(each)
+    check_work_folder(config)
+    check_stages(stages)
     for number, stage in enumerate(stages):
         if resume and has_finished(stage):
             print_log(f"{title_of(stage)}, finished before", "current")
