@@ -14,6 +14,7 @@ from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.config.sections import check_together
 from diffdistill.config.trial import check_loader, check_training
 from diffdistill.datasets.class_pictures import missing_class_pictures
+from diffdistill.engine.launch import check_ranks, check_sharding
 from diffdistill.engine.resuming import check_same_optimizer
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint, load_on_meta
 from diffdistill.errors import InputError
@@ -39,10 +40,6 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
         if config.get(key) is None:
             raise InputError(f"the config has no {key}; inherit one that has, e.g. {', '.join(REQUIRED)} of configs/_base_")
     check_together(config)
-<<<<<<< HEAD
-=======
-    check_work_folder(config)
->>>>>>> main
     check_parts(config)
     check_work_folder(config)
     check_intervals(config)
@@ -50,14 +47,11 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
     check_average(config, plan)
     check_batch(config, plan)
     check_training(config, plan)
+    check_sharding(config, plan)
     if checkpoint:
         meta = check_checkpoint(checkpoint, plan)
         if config.get("resume"):
-<<<<<<< HEAD
-            check_optimizer(meta, config, checkpoint)
-=======
             check_same_optimizer(meta, config, checkpoint)
->>>>>>> main
     check_data(config, plan)
     if config.get("val_evaluator") is not None:
         check_evaluation(config, "val", plan)
@@ -67,6 +61,7 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
 def check_data(config: Config, plan: Plan | None) -> None:
     """Build the training set and its loader, and read a sample, whose picture must be of a size that the family takes."""
     dataset = registry.build_part(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")
+    check_ranks(config, len(dataset))
     item = None if missing_class_pictures(dataset) else dataset[0]
     needs = ("pixel_values", "caption", *plan.family.of_picture) if plan else ()
     check_loader(config, "train", dataset, needs, item)

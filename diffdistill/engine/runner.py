@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from diffdistill.engine import sharded_checkpoint
+from diffdistill.engine.launch import is_sharding
 from diffdistill.engine.resuming import OF_UPDATES, changed_settings, describe_changes, follow_config, settings_of
 from diffdistill.engine.sharding import FullyShard
 from diffdistill.engine.stopping import protected
@@ -160,11 +161,6 @@ class PlannedRunner(Runner):
     def build_model(self, model: Callable[[], nn.Module]) -> nn.Module:
         """The model that the function `model` returns, which stands in the place of the config's `model`."""
         return model()
-
-
-def is_sharding(model_wrapper_cfg: dict | None) -> bool:
-    """Whether a config's `model_wrapper_cfg` shards the model."""
-    return bool(model_wrapper_cfg) and model_wrapper_cfg.get("type") in (FullyShard, FullyShard.__name__)
 
 
 def is_sharded(runner: Runner) -> bool:
