@@ -188,7 +188,7 @@ def cut(file: Path):
     [
         (lambda folder: (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink(), ["unet/", "no weights"]),
         (lambda folder: cut(folder / "vae" / "diffusion_pytorch_model.safetensors"), ["vae/", "cut short"]),
-        (lambda folder: cut(folder / "unet" / "config.json"), ["unet/config.json", "not valid JSON"]),
+        (lambda folder: cut(folder / "unet" / "config.json"), ["unet/config.json", "no valid JSON"]),
         (lambda folder: shutil.rmtree(folder / "text_encoder"), ["text_encoder/config.json is missing"]),
         (lambda folder: shutil.rmtree(folder / "tokenizer_2"), ["tokenizer_2/", "tokenizer_2/tokenizer.json is missing"]),
         (lambda folder: shutil.rmtree(folder / "scheduler"), ["scheduler/scheduler_config.json"]),
