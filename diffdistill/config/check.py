@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 
 from diffdistill import registry
+from diffdistill.config.fit import check_memory
 from diffdistill.config.folders import check_work_folder
 from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.datasets.class_pictures import missing_class_pictures
@@ -37,6 +38,7 @@ def check(config: Config, checkpoint: str | None = None) -> Plan | None:
     plan = check_model(config.model)
     check_average(config, plan)
     check_batch(config, plan)
+    check_memory(config, plan)
     if checkpoint:
         meta = check_checkpoint(checkpoint, plan)
         if config.get("resume"):
