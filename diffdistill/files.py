@@ -179,6 +179,8 @@ def read_json(file: Path, name: str | None = None) -> dict:
 def check_folder(folder: str, option: str, given: str | None = None) -> None:
     """Raise InputError unless `folder`, of what was `given` as `option`, can be written; it is not created."""
     found = Path(folder).absolute()
+    if (longest := max(len(os.fsencode(part)) for part in found.parts)) > LONGEST_NAME:
+        raise InputError(f"{option}={folder[:60]}...: a name of {longest} bytes; file systems take {LONGEST_NAME} at most")
     try:
         while not found.exists():
             found = found.parent

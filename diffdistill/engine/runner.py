@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
@@ -18,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from diffdistill.engine import sharded_checkpoint
+from diffdistill.engine.launch import is_sharding
 from diffdistill.engine.resuming import OF_UPDATES, changed_settings, describe_changes, follow_config, settings_of
 from diffdistill.engine.sharding import FullyShard
 from diffdistill.engine.stopping import protected
@@ -127,8 +129,14 @@ class PlannedRunner(Runner):
 
         But for a config in its meta, which MMEngine would run as Python on resume.
         """
-        if sharded_checkpoint.is_sharded_checkpoint(filename):
-            checkpoint = sharded_checkpoint.load(filename, self.model.mesh if is_sharded(self) else None)
+        in_pieces = sharded_checkpoint.is_sharded_checkpoint(filename)
+        if in_pieces or is_sharded(self):
+            if in_pieces:
+                checkpoint = sharded_checkpoint.load(filename, self.model.mesh if is_sharded(self) else None)
+            else:
+                checkpoint = torch.load(filename, map_location="cpu", weights_only=True)
+                parameters = [parameter for group in self.optim_wrapper.param_groups for parameter in group["params"]]
+                sharded_checkpoint.shard(checkpoint, self.model.module, parameters)
             self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
             model_of(self).load_state_dict(checkpoint["state_dict"])
             self._has_loaded = True
@@ -153,11 +161,6 @@ class PlannedRunner(Runner):
     def build_model(self, model: Callable[[], nn.Module]) -> nn.Module:
         """The model that the function `model` returns, which stands in the place of the config's `model`."""
         return model()
-
-
-def is_sharding(model_wrapper_cfg: dict | None) -> bool:
-    """Whether a config's `model_wrapper_cfg` shards the model."""
-    return bool(model_wrapper_cfg) and model_wrapper_cfg.get("type") in (FullyShard, FullyShard.__name__)
 
 
 def is_sharded(runner: Runner) -> bool:

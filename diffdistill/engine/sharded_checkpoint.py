@@ -7,16 +7,16 @@ the tensors themselves are in torch's format. So they are read by any number of 
 import pickle
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
 from mmengine.dist import is_main_process
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata, StorageMeta
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Shard, zeros
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor, zeros
 
 from diffdistill.errors import InputError
 
@@ -85,6 +85,25 @@ def load(folder: str | Path, mesh: DeviceMesh | None = None) -> dict:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*assuming the intent is to load in a single process")
         dcp.load(tensors, storage_reader=SafeReader(folder))
+    return checkpoint
+
+
+def shard(checkpoint: dict, model: nn.Module, parameters: Sequence[nn.Parameter]) -> dict:
+    """The `checkpoint` of a run that was not sharded, its tensors sharded as those of `model`, and of its optimizer's
+    `parameters`."""
+    theirs = model.state_dict()
+    theirs |= {f"module.{name}": tensor for name, tensor in theirs.items()}  # so an average calls them
+
+    def like(value, other):
+        if not isinstance(value, Tensor) or not isinstance(other, DTensor) or value.shape != other.shape:
+            return value
+        return distribute_tensor(value.to(other.device), other.device_mesh, other.placements)
+
+    for part in ("state_dict", "ema_state_dict"):
+        for name, value in checkpoint.get(part, {}).items():
+            checkpoint[part][name] = like(value, theirs.get(name))
+    for number, state in checkpoint.get("optimizer", {}).get("state", {}).items():
+        state.update({key: like(value, parameters[number]) for key, value in state.items()})
     return checkpoint
 
 

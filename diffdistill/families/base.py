@@ -71,9 +71,8 @@ class Family:
         self.variant, self.quantize, self.offload = variant, quantize, offload
         there = check_parts(self)
         self.models = tuple(name for name in self.models if name in there)
-        self.checkpoint.check_components(
-            [name for name in (self.denoiser_name, *self.models) if not (vae and name == "vae")]
-        )
+        models = [name for name in (self.denoiser_name, *self.models) if not (vae and name == "vae")]
+        self.checkpoint.check_components(models, variant)
         self.checkpoint.check_tokenizers([name for name in there if name.startswith("tokenizer")])
         if self.vae:
             self.vae.check_components([""])
@@ -83,6 +82,7 @@ class Family:
             self.denoiser_config = self.read_student_config(self.denoiser)
         else:
             self.denoiser_config = denoiser or self.checkpoint.read_json(f"{self.denoiser_name}/config.json")
+        self.check_denoiser()
         scheduler = self.checkpoint.read_json("scheduler/scheduler_config.json")
         self.zero_terminal_snr = zero_terminal_snr
         if zero_terminal_snr and self.noise is not VariancePreserving:
@@ -91,6 +91,9 @@ class Family:
         if prediction_type:
             self.noise_schedule = self.noise_schedule.predicting(prediction_type)
         check_terminal_snr(self.noise_schedule, zero_terminal_snr, f"{key}.checkpoint={checkpoint}")
+
+    def check_denoiser(self) -> None:
+        """Raise InputError for a denoiser that wants more than `predict` gives it."""
 
     @property
     def patch(self) -> int:

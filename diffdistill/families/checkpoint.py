@@ -6,16 +6,17 @@ from pathlib import Path
 
 import diffusers
 import transformers
-from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
-from diffdistill.errors import InputError
+from diffdistill.errors import InputError, warn_once
 from diffdistill.families.architectures import known_architecture
 from diffdistill.files import check_no_pickle, is_hub_name, read_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
 PACKAGED = "diffdistill::"
+PATIENCE = 10  # seconds that the hub has for an answer
 LIBRARIES = ("diffusers", "transformers")
 
 
@@ -65,10 +66,15 @@ class Checkpoint:
         return Path(self.path, file) if self.is_folder else Path(self._download(file))
 
     def _download(self, file: str) -> str:
+        if Path(self.path).is_file():
+            raise InputError(
+                f"{self.key}={self.name}: a single file; needed is a folder in the format of diffusers, which"
+                " `from_single_file(FILE).save_pretrained(FOLDER)` of the pipeline's class makes"
+            )
         if not is_hub_name(self.path):
             raise InputError(f"{self.key}={self.name}: no such folder")
         try:
-            self._ask_once()
+            self._ask_once(file)
             return hf_hub_download(self.path, file)
         except LocalEntryNotFoundError:
             raise InputError(
@@ -81,21 +87,31 @@ class Checkpoint:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"{self.key}={self.name}: no folder, and no hub repository in reach ({reason})") from None
 
-    def _ask_once(self) -> None:
-        """Where the hub does not answer, leave it to the cache: every download would retry for half a minute."""
+    def _ask_once(self, file: str) -> None:
+        """Where the hub does not answer, leave it to the cache: a download would ask six times, a minute each."""
         try:
-            HfApi().model_info(self.path, timeout=10)
+            get_hf_file_metadata(hf_hub_url(self.path, file), timeout=PATIENCE)
         except (HfHubHTTPError, HFValidationError):
             raise
-        except Exception:  # the HTTP libraries under the hub client have no error class in common
+        except Exception as error:  # the HTTP libraries under the hub client have no error class in common
+            if not constants.HF_HUB_OFFLINE:
+                warn_once(f"the Hugging Face Hub does not answer ({type(error).__name__}); going on with what is cached")
             constants.HF_HUB_OFFLINE = True
 
-    def check_components(self, names: list[str]) -> None:
+    def check_components(self, names: list[str], variant: str | None = None) -> None:
         """Check that every model in `names` is there whole, before any is loaded. Hub names are left to the download."""
         if not self.is_folder:
             return
         for name in names:
-            check_weights(Path(self.path, name), f"{self.key}={self.name}")
+            folder = Path(self.path, name)
+            check_weights(folder, f"{self.key}={self.name}")
+            files = [path.name for path in (*folder.glob("*.safetensors"), *folder.glob("*.bin"))]
+            if variant is None and all(".fp16." in file or "fp16-" in file for file in files):
+                advice = f"set {self.key.removesuffix('checkpoint')}variant='fp16'"
+                advice = (
+                    advice if self.key.endswith(("teacher.checkpoint", "base.checkpoint")) else "save it without a variant"
+                )
+                raise InputError(f"{self.key}={self.name}: {name}/ has weights of the variant fp16 alone; {advice}")
 
     def check_tokenizers(self, names: list[str]) -> None:
         """Check that every tokenizer in `names` is there whole; transformers would make up what is missing."""

@@ -1,16 +1,14 @@
 """Training from a config: check what the user has written, then hand over to MMEngine."""
 
 import functools
-import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import init_dist, is_distributed, is_main_process
 
 from diffdistill.config.check import check
+from diffdistill.engine.launch import lost_a_rank, start_ranks
 from diffdistill.engine.runner import PlannedRunner
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint
 from diffdistill.engine.stopping import stop_request
@@ -31,6 +29,7 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
         if config.get("stages"):
             from diffdistill.runs.staged import train_stages
 
+            config.launcher = launcher
             train_stages(config, resume, functools.partial(train, launcher=launcher))
         else:
             train_one(config, resume, launcher)
@@ -61,7 +60,7 @@ def train_one(config: Config, resume: str | None, launcher: str) -> None:
                 find_unused_parameters=config.find_unused_parameters,
             )
     try:
-        with locked(config.work_dir) if is_main_process() else nullcontext():
+        with locked(config.work_dir):
             make_class_pictures(config, build)
             PlannedRunner.around(config, build).train()
     except (KeyboardInterrupt, Exception) as error:
@@ -86,6 +85,13 @@ def in_one_line(error: BaseException, config: Config) -> BaseException:
             " (train_cfg.max_iters and val_interval, begin and end of param_scheduler, the intervals of default_hooks"
             " but for an EMA's); or set model.gradient_checkpointing=True"
         )
+    if worker := next((each for each in chain(error) if str(each).startswith("DataLoader worker")), None):
+        died = str(worker).partition(". ")[0].rstrip(".")
+        return InputError(
+            f"{died}; where the system has ended it for lack of memory, lower train_dataloader.num_workers; {resume}"
+        )
+    if any(lost_a_rank(each) for each in chain(error)):
+        return InputError(f"another rank has ended, and its own output says why; {resume}")
     if trouble := describe_disk_error(error):
         return InputError(f"{trouble}; {resume}")
     return error
@@ -96,18 +102,3 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__context__
-
-
-def start_ranks(config: Config) -> None:
-    """Let the ranks find each other, by Gloo on CPUs, once a process. Raises InputError where none have been started."""
-    if is_distributed():
-        return
-    if config.launcher == "pytorch" and "RANK" not in os.environ:
-        raise InputError(
-            "--launcher=pytorch: no ranks have been started; start them with"
-            " `python -m torch.distributed.run --nproc_per_node N tools/train.py ...`, or `mim train ... --gpus N`"
-        )
-    if torch.cuda.is_available():
-        init_dist(config.launcher, **config.get("env_cfg", {}).get("dist_cfg", {}))
-    else:
-        torch.distributed.init_process_group("gloo")

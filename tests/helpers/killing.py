@@ -1,8 +1,8 @@
 """Runs a program and kills it at one of its file operations: killing.py FOLDER MOMENT DELAY LOG PROGRAM ARGS.
 
-A file operation creates, writes, renames or removes something in FOLDER, as Python's audit events tell it. Before the one with
-the number MOMENT, or DELAY seconds later, the process gets SIGKILL; LOG then holds what that operation was. MOMENT -1 kills
-nothing, and LOG holds all of them.
+A file operation creates, writes, renames or removes something in FOLDER, as Python's audit events tell it. Before the one
+with the number MOMENT, or DELAY seconds later, the process gets SIGKILL; LOG then holds what that operation was. MOMENT -1
+kills nothing, and LOG holds all of them.
 """
 
 import os
@@ -10,6 +10,7 @@ import runpy
 import signal
 import sys
 import threading
+from pathlib import Path
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.copytree"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -43,6 +44,6 @@ def watch(folder: str, moment: int, delay: float, log: int) -> None:
 if __name__ == "__main__":
     folder, moment, delay, log = sys.argv[1:5]
     sys.argv = sys.argv[5:]
-    sys.path[0] = os.path.dirname(sys.argv[0])
+    sys.path[0] = str(Path(sys.argv[0]).parent)
     watch(folder, int(moment), float(delay), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666))
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -90,14 +90,20 @@ def start(name: str, *args, launcher: tuple[str, ...] = (), cwd: Path = ROOT, **
 
 
 def two_ranks(command: list[str], **env: str) -> list[Ended]:
-    """Run a Python program on two ranks, which torchrun would start without the libraries imported."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meeting = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
-    ranks = [WarmProcess(command, ROOT, environment(env | meeting | dict(RANK=rank, LOCAL_RANK=rank))) for rank in "01"]
-    ended = [finish(rank) for rank in ranks]
+    """Run a Python program on two ranks."""
+    ended = [finish(rank) for rank in start_ranks(command, 2, **env)]
     assert not any(rank.code for rank in ended), "\n".join(map(str, ended))
     return ended
+
+
+def start_ranks(command: list[str], count: int, **env: str) -> list[WarmProcess]:
+    """Start a Python program on `count` ranks, which torchrun would start without the libraries imported."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]))
+    meeting |= dict(WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count))
+    ranks = (dict(RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(count))
+    return [WarmProcess(command, ROOT, environment(env | meeting | rank)) for rank in ranks]
 
 
 def program(name: str, args: Sequence) -> list[str]:

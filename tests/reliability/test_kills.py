@@ -90,7 +90,7 @@ def test_a_killed_run_ends_as_one_that_was_not(kind, trial, trials, tmp_path):
         ended = run(work_dir, kind.command, moment, delay, tmp_path / "all" if last else log)
         if ended.code == 0:
             break
-        assert ended.code == -9, ended
+        assert ended.code == -9, str(ended)
     kills = log.read_text().splitlines() if log.exists() else []
     differ = differences(kind.straight, work_dir)
     trials.append(dict(kind=kind.name, kills=[place(each) for each in kills[:attempt]], differ=len(differ)))
