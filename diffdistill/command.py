@@ -1,12 +1,13 @@
 """What the command-line tools share."""
 
+import ast
 import functools
 import logging
 import os
 import select
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 # What a shell gives for a command that Ctrl-C has stopped, and for one whose output nobody reads any more.
 INTERRUPTED, UNREAD = 130, 141
@@ -25,6 +26,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
     @unread_is_no_error()
     def run() -> None:
         from diffdistill.errors import Diverged, InputError, Stopped
+        from diffdistill.files import describe_disk_error
 
         # Of the libraries' warnings none is about what the user gave; errors still show.
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
@@ -33,6 +35,9 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it where it is installed
         if not sys.stderr.isatty():
             os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # a terminal or a pipe that is not UTF-8 has no frames and bars
+                stream.reconfigure(errors="replace")
         try:
             main()
         except InputError as error:
@@ -41,6 +46,11 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         except Diverged as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
             raise SystemExit(DIVERGED) from None
+        except OSError as error:
+            if not (described := describe_disk_error(error)):
+                raise
+            print(f"error: {described}", file=sys.stderr)
+            raise SystemExit(2) from None
         except KeyboardInterrupt as interrupt:
             print(str(interrupt) or "interrupted", file=sys.stderr)
             raise SystemExit(STOPPED if isinstance(interrupt, Stopped) else INTERRUPTED) from None
@@ -84,9 +94,7 @@ def one_line(error: Exception) -> str:
 
 
 def parse_options(pairs: list[str] | None) -> dict:
-    """`--cfg-options` as MMEngine reads them: "a.b=1 c=[x,y]" -> {"a.b": 1, "c": ["x", "y"]}."""
-    from mmengine.config import DictAction
-
+    """The keys and values of `--cfg-options`: "a.b=1 c=[x,y]" -> {"a.b": 1, "c": ["x", "y"]}. Blanks in a value stay."""
     from diffdistill.errors import InputError
 
     options = {}
@@ -95,7 +103,51 @@ def parse_options(pairs: list[str] | None) -> dict:
         if not equals or not key:
             raise InputError(f"--cfg-options {pair}: write KEY=VALUE")
         try:
-            options[key] = DictAction._parse_iterable(value)
-        except AssertionError as error:
+            options[key.strip()] = parse_value(value)
+        except ValueError as error:
             raise InputError(f"--cfg-options {pair}: {error}") from None
     return options
+
+
+def parse_value(text: str):
+    """What `text` stands for: a number, True, False or None, a list in brackets or with commas, a dict as Python writes it.
+
+    Anything else is text itself, and so is what stands in quotes. Raises ValueError for brackets without their other half.
+    """
+    text = text.strip()
+    if text[:1] in ("'", '"', "{"):
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            if text[0] == "{":
+                raise ValueError("no dict; write {'key': value}, or its keys one by one, as a.b=1") from None
+    if text.startswith("dict("):
+        raise ValueError("write {'key': value}, or its keys one by one, as a.b=1")
+    bracketed = text[:1] + text[-1:] in ("[]", "()")
+    items = split(text[1:-1] if bracketed else text) if bracketed or "," in text else []
+    if bracketed or len(items) > 1:
+        values = [parse_value(item) for item in items if item.strip()]
+        return tuple(values) if text.startswith("(") and bracketed else values
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return {"true": True, "false": False, "None": None}.get(text if text == "None" else text.lower(), text)
+
+
+def split(text: str) -> list[str]:
+    """The parts of `text` between the commas that stand in no brackets and no quotes."""
+    parts, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"" and not parts[-1].strip():  # one inside a word is an apostrophe
+            quote = character
+        else:
+            depth += (character in "[({") - (character in "])}")
+            if character == "," and not depth:
+                parts.append("")
+                continue
+        parts[-1] += character
+    if depth or quote:
+        raise ValueError("brackets or quotes without their other half")
+    return parts

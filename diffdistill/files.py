@@ -14,12 +14,21 @@ from diffdistill.errors import InputError
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 NO_HUB_NAMES = (".py", ".parquet", ".jsonl", ".csv", ".txt", ".safetensors", ".pth")  # files that are not there
+ALLOW_PICKLES = "DIFFDISTILL_ALLOW_PICKLES"  # no key of a config: a config may be a stranger's, too
 LEFTOVER = re.compile(r"\.(.+)\.(partial|old)")
 LARGEST_JSON = 64 * 2**20  # bytes; the index of a model's shards has a few hundred thousand
-# What ails a disk and not this program: it is full, read-only, closed to us or broken, or a name is too long for it.
-DISK_ERRORS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
-)  # fmt: skip
+# What ails a disk and not this program, and what to do about it.
+FULL, CLOSED = "free space there, or choose another disk", "choose a place that can be read and written"
+DISK_ERRORS = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: "the system sets a limit to files; raise it (ulimit -f), or choose another disk",
+    errno.EROFS: CLOSED,
+    errno.EACCES: CLOSED,
+    errno.EPERM: CLOSED,
+    errno.EIO: "the disk fails; choose another",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 
 
 def write_whole(write: Callable[[Path], object], folder: Path) -> Path:
@@ -140,26 +149,38 @@ def disk_error(error: BaseException | None) -> int | None:
     return None
 
 
-def read_json(file: Path) -> dict:
-    """The dict in a JSON file; {} where there is no such file. Raises InputError for a file that holds anything else."""
+def describe_disk_error(error: BaseException) -> str | None:
+    """An error of the disk in one line, with what to do about it; None for any other error."""
+    number = disk_error(error)
+    return number and f"{getattr(error, 'filename', None) or 'the disk'}: {os.strerror(number)}; {DISK_ERRORS[number]}"
+
+
+def read_json(file: Path, name: str | None = None) -> dict:
+    """The dict in a JSON file; {} where there is no such file.
+
+    Raises InputError for a file that holds anything else, or more than 64 MiB; it calls the file `name`.
+    """
+    name = name or str(file)
     try:
         if not file.exists():
             return {}
         if file.stat().st_size > LARGEST_JSON:
-            raise InputError(f"{file} is larger than {LARGEST_JSON >> 20} MiB, so nothing of ours; remove it")
+            raise InputError(f"{name} is larger than {LARGEST_JSON >> 20} MiB; no such file is")
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, InputError) or disk_error(error):
             raise
-        raise InputError(f"{file} is damaged ({type(error).__name__}); remove it, or make it again") from None
+        raise InputError(f"{name} is damaged: no valid JSON ({type(error).__name__}); get or make it again") from None
     if not isinstance(content, dict):
-        raise InputError(f"{file} is damaged (a {type(content).__name__}, not a dict); remove it, or make it again")
+        raise InputError(f"{name} is damaged: a {type(content).__name__} and no dict; get or make it again")
     return content
 
 
 def check_folder(folder: str, option: str, given: str | None = None) -> None:
     """Raise InputError unless `folder`, of what was `given` as `option`, can be written; it is not created."""
     found = Path(folder).absolute()
+    if (longest := max(len(os.fsencode(part)) for part in found.parts)) > LONGEST_NAME:
+        raise InputError(f"{option}={folder[:60]}...: a name of {longest} bytes; file systems take {LONGEST_NAME} at most")
     try:
         while not found.exists():
             found = found.parent
@@ -184,6 +205,20 @@ def check_file(file: str, option: str) -> None:
         raise InputError(f"{option}={file}: name a file in a folder that exists")
     if not Path(file).exists() or Path(file).is_file():
         check_folder(str(Path(file).parent), option, file)
+
+
+def check_no_pickle(file: str | Path, key: str) -> None:
+    """Raise InputError for `file`, named by `key`, because it is a pickle, unless the environment allows these."""
+    if not pickles_allowed():
+        raise InputError(
+            f"{key}: {Path(file).name} is a pickle, which can run code when it is read; get it as safetensors, or set"
+            f" {ALLOW_PICKLES}=1 if you trust who made it"
+        )
+
+
+def pickles_allowed() -> bool:
+    """Whether who started this process has allowed pickles of others to be read."""
+    return os.environ.get(ALLOW_PICKLES) == "1"
 
 
 def is_hub_name(name: str) -> bool:

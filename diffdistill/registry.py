@@ -61,6 +61,6 @@ def build_part(parts: Registry, part: Mapping, where: str):
         if not str(error).startswith("."):
             raise
         raise InputError(f"{where}{error}") from error
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
+    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{where} ({part['type']}): {reason or type(error).__name__}") from error

@@ -5,7 +5,8 @@ import os
 import pytest
 import runs
 
-from diffdistill.command import UNREAD, command
+from diffdistill.command import UNREAD, command, parse_options
+from diffdistill.errors import InputError
 
 
 def ended_unread(name: str, *args) -> runs.Ended:
@@ -50,3 +51,49 @@ def test_another_broken_pipe_is_an_error():
 
     with pytest.raises(BrokenPipeError):
         main()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("1e-3", 0.001),
+        ("true", True),
+        ("None", None),
+        ("", ""),
+        ("a red cat", "a red cat"),
+        ("/data/my pics", "/data/my pics"),
+        ("'a cat, sitting'", "a cat, sitting"),
+        ("'1'", "1"),
+        (":(", ":("),
+        ("x=1", "x=1"),
+        ("[a red cat, a dog's life]", ["a red cat", "a dog's life"]),
+        ('["a cat, sitting", b]', ["a cat, sitting", "b"]),
+        ("1,2,3", [1, 2, 3]),
+        ("(0.9,0.99)", (0.9, 0.99)),
+        ("[(1,2),[a,b],c]", [(1, 2), ["a", "b"], "c"]),
+        ("[a (b), c]", ["a (b)", "c"]),
+        ("[]", []),
+        ("{'*_blocks.*': [0, 2]}", {"*_blocks.*": [0, 2]}),
+        ("[{'type': 'X', 'p': 1}]", [{"type": "X", "p": 1}]),
+    ],
+)
+def test_options_are_read_as_they_are_written(text, value):
+    assert parse_options([f"a.b={text}"]) == {"a.b": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("dict(type=A,b=1)", "a.b=1"),
+        ("{type=A,b=1}", "a.b=1"),
+        ("[dict(type=A,b=1)]", "a.b=1"),
+        ("[1,(2]", "brackets"),
+        ("['a, b]", "quotes"),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_named(text, part):
+    with pytest.raises(InputError) as error:
+        parse_options([f"x={text}"])
+    assert f"--cfg-options x={text}" in str(error.value)
+    assert part in str(error.value)

@@ -147,7 +147,7 @@ def test_only_a_dict_is_read(tmp_path):
     assert read_json(file) == dict(a=1)
     for damaged in (b'{"a": ', b"", b"[1]", b"null", b"\xff", b"[" * 100_000):
         file.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"results\.json is damaged \(.*\); remove it, or make it again"):
+        with pytest.raises(InputError, match=r"results\.json is damaged: .*; get or make it again"):
             read_json(file)
     with file.open("wb") as opened:
         opened.truncate(2**27)

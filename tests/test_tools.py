@@ -1,7 +1,10 @@
 """Measuring and sampling students with the tools."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -110,3 +113,35 @@ def test_pictures_of_a_config_have_the_teacher_beside(shapes_run, thin_sdxl, tmp
     assert pictures["teacher_0.png"].shape == (32, 32, 3)
     assert not np.array_equal(pictures["teacher_0.png"], pictures["student_0.png"])
     assert set(shapes_run.work_dir.rglob("*")) == before
+
+
+def by_python(*args) -> subprocess.CompletedProcess:
+    path = os.pathsep.join(filter(None, [str(runs.ROOT), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "diffdistill", *args]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
+
+
+@pytest.mark.processes
+def test_the_interpreter_alone_runs_every_tool():
+    listed = by_python("-h")
+    assert listed.returncode == 0
+    tools = {path.stem for path in (runs.ROOT / "tools").glob("*.py")}
+    assert {line.split()[0] for line in listed.stdout.splitlines()[2:]} == tools
+    unknown = by_python("trian")
+    assert (unknown.returncode, unknown.stderr) == (2, "error: no tool 'trian'; the nearest: train\n")
+
+
+@pytest.mark.processes
+def test_a_mistake_by_the_interpreter_alone_is_one_line():
+    ended = by_python("train", "nothing_like_it.py")
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1), ended
+    assert "'nothing_like_it.py'" in ended.stderr
+
+
+@pytest.mark.processes
+def test_help_by_the_interpreter_alone_needs_no_torch(tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    ended = by_python("train", "-h")
+    assert ended.returncode == 0, ended
+    assert "--check" in ended.stdout

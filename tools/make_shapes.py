@@ -1,6 +1,7 @@
 """Make the parts of the shapes benchmark: OUT/sdxl, OUT/sd, OUT/sd3, pipelines whose denoiser alone is untrained."""
 
 import argparse
+import functools
 import json
 import time
 from pathlib import Path
@@ -29,10 +30,13 @@ def main() -> None:
     from diffdistill.families.checkpoint import Checkpoint
     from diffdistill.families.loading import load_pipeline
     from diffdistill.families.saving import save_pipeline
+    from diffdistill.files import check_new_folder, write_text_whole, write_whole
     from diffdistill.shapes.parts import make_pipeline
     from diffdistill.shapes.text_encoder import train_text_encoder
     from diffdistill.shapes.vae import round_trip, train_vae
 
+    for layout in args.layout:
+        check_new_folder(str(args.out / layout), "OUT")
     torch.set_num_threads(1)  # sums depend on the number of threads, and so would the weights
     start = time.perf_counter()
 
@@ -62,11 +66,11 @@ def main() -> None:
         figures |= {"vae_round_trip": round_trip(vae, args.seed + 1, n=1024), "vae_round_trip_n": 1024}
     for layout in sorted(args.layout, key=LAYOUTS.index):
         pipeline = make_pipeline(layout, vae, encoder, encoder_2, args.seed)
-        save_pipeline(pipeline, args.out / layout)
+        write_whole(functools.partial(save_pipeline, pipeline), args.out / layout)
         denoiser = pipeline.transformer if layout == "sd3" else pipeline.unet
         figures[f"{layout}_denoiser_parameters"] = denoiser.num_parameters()
     figures["seconds"] = round(time.perf_counter() - start, 1)
-    (args.out / "parts.json").write_text(json.dumps(figures, indent=2) + "\n")
+    write_text_whole(args.out / "parts.json", json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
 
 

@@ -29,10 +29,13 @@ def main() -> None:
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="change keys of the configs")
     args = parser.parse_args()
 
-    from diffdistill.files import check_folder
-    from diffdistill.sampling.samplers import all_prompts, draw_rows, samplers, save_samples
+    from diffdistill.errors import InputError
+    from diffdistill.sampling.samplers import all_prompts, draw_rows, samplers
+    from diffdistill.sampling.saving import check_out, save_samples
 
-    check_folder(args.out, "--out")
+    if args.steps is not None and args.steps < 1:
+        raise InputError(f"--steps={args.steps}: give 1 or more")
+    check_out(args.out, args.sources)
     prompts = all_prompts(args.prompt, args.prompts_file, args.pictures)
     options = dict(num_inference_steps=args.steps, guidance_scale=args.guidance_scale)
     options = {key: value for key, value in options.items() if value is not None}

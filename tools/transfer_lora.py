@@ -20,14 +20,14 @@ def main() -> None:
     from diffdistill.config.read import load_config
     from diffdistill.config.stages import last_stage
     from diffdistill.export.lora_transfer import print_figures, transfer_lora
-    from diffdistill.files import check_file
+    from diffdistill.files import check_file, write_text_whole
 
     if args.json:
         check_file(args.json, "--json")
     config = last_stage(load_config(args.config, parse_options(args.cfg_options)))
     figures = transfer_lora(args.lora, config, args.out)
     if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")
+        write_text_whole(Path(args.json), json.dumps(figures, indent=2) + "\n")
     print_figures(figures)
     print(f"{args.out}: pipeline.load_lora_weights({args.out!r})")
 

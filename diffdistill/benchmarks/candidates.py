@@ -20,7 +20,7 @@ from diffdistill.families.architectures import planning
 from diffdistill.families.base import Family
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
 from diffdistill.families.known import denoiser_names, find_family
-from diffdistill.families.loading import freeze, load_pipeline
+from diffdistill.families.loading import freeze, load_pipeline, without_pickles
 from diffdistill.models.plan import Plan
 from diffdistill.students.denoisers.rules import RULES
 
@@ -160,7 +160,11 @@ class Loader:
     def read(self, model_class: type, checkpoint: Checkpoint, subfolder: str = "") -> nn.Module:
         """The model of `checkpoint` with its own weights, frozen, in this loader's dtype and on its device."""
         model = self.quietly(
-            checkpoint.load, model_class.from_pretrained, subfolder=subfolder or None, torch_dtype=self.dtype
+            checkpoint.load,
+            model_class.from_pretrained,
+            subfolder=subfolder or None,
+            torch_dtype=self.dtype,
+            **without_pickles(),
         )
         return freeze(model, self.dtype).to(self.device)
 

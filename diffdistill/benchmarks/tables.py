@@ -1,6 +1,7 @@
 """The figures of a benchmark as tables for a terminal, as JSON and as CSV."""
 
 import csv
+import io
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from diffdistill.benchmarks.machine import described
 from diffdistill.benchmarks.published import PRESETS
+from diffdistill.files import write_text_whole
 from diffdistill.metrics.protocol import describe_sampling, split
 
 NARROW = 100  # columns below which figures of the second rank are left out
@@ -151,7 +153,7 @@ def print_steps(rows: Sequence[Mapping], console: Console | None = None) -> None
 def write_json(figures: object, file: str | None) -> None:
     """Write `figures` to `file` as JSON; None writes nothing."""
     if file:
-        Path(file).write_text(json.dumps(figures, indent=2) + "\n")
+        write_text_whole(Path(file), json.dumps(figures, indent=2) + "\n")
 
 
 def write_csv(rows: Sequence[Mapping], file: str | None) -> None:
@@ -161,7 +163,8 @@ def write_csv(rows: Sequence[Mapping], file: str | None) -> None:
     flat = [{f"{key}.{inner}": v for key, value in row.items() if isinstance(value, Mapping) for inner, v in value.items()}
             | {key: value for key, value in row.items() if not isinstance(value, Mapping)} for row in rows]  # fmt: skip
     names = list(dict.fromkeys(name for row in flat for name in row))
-    with Path(file).open("w", newline="") as out:
-        writer = csv.DictWriter(out, names)
-        writer.writeheader()
-        writer.writerows(flat)
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, names)
+    writer.writeheader()
+    writer.writerows(flat)
+    write_text_whole(Path(file), out.getvalue())

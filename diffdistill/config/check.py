@@ -8,58 +8,73 @@ import torch
 from mmengine.config import Config
 
 from diffdistill import registry
+from diffdistill.config.annotations import check_fits, signature_of
 from diffdistill.config.folders import check_work_folder
 from diffdistill.config.parts import check_keys, check_parts, entries
+from diffdistill.config.sections import check_together
+from diffdistill.config.trial import check_loader, check_training
 from diffdistill.datasets.class_pictures import missing_class_pictures
 from diffdistill.engine.launch import check_ranks, check_sharding
-from diffdistill.engine.resuming import check_optimizer
+from diffdistill.engine.resuming import check_same_optimizer
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint, load_on_meta
 from diffdistill.errors import InputError
 from diffdistill.families.reading import check_resolution
 from diffdistill.families.terminal_snr import check_terminal_snr, rescales
+from diffdistill.families.unet import UNetFamily
+from diffdistill.models.adapters import trainable
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import Plan, scheduler_class
 from diffdistill.models.saved import check_weights
 
+GIVEN = "self", "prompt", "generator", "output_type", "num_images_per_prompt", "return_dict"  # to a pipeline, by the model
 REQUIRED = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
 
 
-def check(config: Config, checkpoint: str | None = None) -> Plan | None:
+def check(config: Config, checkpoint: str | None = None, plan: Plan | None = None) -> Plan | None:
     """Find the mistakes of a config, and of the checkpoint that its training starts from; returns the plan of the model.
 
-    Raises InputError for the first mistake. The plan is None for a model that is not ours.
+    That is `plan` where it is there already, as that of a stage is, whose teacher may still have to be trained. Raises
+    InputError for the first mistake. The plan is None for a model that is not ours.
     """
     for key in REQUIRED:
-        if key not in config:
+        if config.get(key) is None:
             raise InputError(f"the config has no {key}; inherit one that has, e.g. {', '.join(REQUIRED)} of configs/_base_")
-    check_work_folder(config)
+    check_together(config)
     check_parts(config)
+    check_work_folder(config)
     check_intervals(config)
-    plan = check_model(config.model)
+    plan = plan or check_model(config.model)
     check_average(config, plan)
     check_batch(config, plan)
+    check_training(config, plan)
     check_sharding(config, plan)
     if checkpoint:
         meta = check_checkpoint(checkpoint, plan)
         if config.get("resume"):
-            check_optimizer(meta, config, checkpoint)
-    dataset = registry.build_part(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")
-    check_ranks(config, len(dataset))
-    if not missing_class_pictures(dataset):
-        item = dataset[0]
-        if plan and "pixel_values" in item:
-            check_resolution(plan.family, *item["pixel_values"].shape[-2:], "train_dataloader.dataset")
+            check_same_optimizer(meta, config, checkpoint)
+    check_data(config, plan)
     if config.get("val_evaluator") is not None:
         check_evaluation(config, "val", plan)
-    for kind in ("default_hooks", "custom_hooks"):
-        for where, hook in entries(config.get(kind), kind):
-            registry.build_part(registry.HOOKS, hook, where)
     return plan
+
+
+def check_data(config: Config, plan: Plan | None) -> None:
+    """Build the training set and its loader, and read a sample, whose picture must be of a size that the family takes."""
+    dataset = registry.build_part(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")
+    check_ranks(config, len(dataset))
+    item = None if missing_class_pictures(dataset) else dataset[0]
+    needs = ("pixel_values", "caption", *plan.family.of_picture) if plan else ()
+    check_loader(config, "train", dataset, needs, item)
+    if plan and item is not None:
+        item = item[0] if isinstance(item, (list, tuple)) else item
+        check_resolution(plan.family, *item["pixel_values"].shape[-2:], "train_dataloader.dataset")
 
 
 def check_evaluation(config: Config, part: str, plan: Plan | None) -> None:
     """Build the captions and metrics of `part`, "val" or "test", which raise InputError where their files are missing."""
-    registry.build_part(registry.DATASETS, config[f"{part}_dataloader"].dataset, f"{part}_dataloader.dataset")[0]
+    where = f"{part}_dataloader.dataset"
+    dataset = registry.build_part(registry.DATASETS, config[f"{part}_dataloader"].dataset, where)
+    check_loader(config, part, dataset, ("caption", "seed") if plan else (), dataset[0])
     for where, metric in entries(config[f"{part}_evaluator"], f"{part}_evaluator"):
         built = registry.build_part(registry.METRICS, metric, where)
         if getattr(built, "needs_teacher", False) and plan is not None and not plan.needs_teacher:
@@ -80,23 +95,39 @@ def check_model(model: Mapping) -> Plan | None:
         if known is not None:
             check_keys(section or {}, known, f"model.{key}")
     plan = kind.plan_class(**{key: model[key] for key in inspect.signature(kind.plan_class).parameters if key in model})
-    sampling = dict(model.get("sampling") or {})
+    if plan.losses and not trainable(plan.on_meta):
+        raise InputError("the model trains nothing: model.student.frozen, or an adapter's inference_mode, leaves no weight")
+    check_sampler(plan, dict(model.get("sampling") or {}))
+    return plan
+
+
+def check_sampler(plan: Plan, sampling: dict) -> None:
+    """Raise InputError for a scheduler that does not fit the noise, or arguments that the pipeline does not take."""
     if scheduler := sampling.pop("scheduler", None):
-        name = scheduler if isinstance(scheduler, str) else scheduler.get("type")
-        plan.noise_schedule.scheduler_changes(scheduler_class(name), "model.sampling.scheduler")
-        able = rescales(scheduler_class(name))
-        if plan.family.zero_terminal_snr and not able:
+        name = scheduler.get("type") if isinstance(scheduler, Mapping) else scheduler
+        kind = scheduler_class(str(name))
+        plan.noise_schedule.scheduler_changes(kind, "model.sampling.scheduler")
+        if plan.family.zero_terminal_snr and not rescales(kind):
             raise InputError(
                 f"model.sampling.scheduler={name} cannot rescale its schedule as {plan.family.key}.zero_terminal_snr asks;"
                 " use one that can, such as DDIMScheduler"
             )
     check_terminal_snr(plan.noise_schedule, plan.family.zero_terminal_snr, "model.student")
-    call = inspect.signature(plan.family.pipeline_class.__call__).parameters
-    check_keys(sampling, ["scheduler", *list(call)[1:]], "model.sampling")
+    taken = {name: each for name, each in signature_of(plan.family.pipeline_class.__call__).items() if name not in GIVEN}
+    check_keys(sampling, ["scheduler", *taken], "model.sampling")
+    for key, value in sampling.items():
+        check_fits(f"model.sampling.{key}", value, taken[key])
+    if not isinstance(sampling.get("negative_prompt") or "", str):
+        raise InputError("model.sampling.negative_prompt is a list; give one text, which is for all prompts")
+    if (steps := sampling.get("num_inference_steps", 1)) > len(plan.noise_schedule):
+        raise InputError(
+            f"model.sampling.num_inference_steps={steps}: the noise schedule has {len(plan.noise_schedule)} timesteps"
+        )
     if sampling.get("height") or sampling.get("width"):
         height, width = (sampling.get(side) or plan.family.native_size for side in ("height", "width"))
         check_resolution(plan.family, height, width, "model.sampling")
-    return plan
+        if isinstance(plan.family, UNetFamily) and (height % 8 or width % 8):  # as their pipelines ask for
+            raise InputError(f"model.sampling: height={height} and width={width} must be multiples of 8")
 
 
 def check_intervals(config: Config) -> None:
@@ -134,6 +165,8 @@ def check_sampling(plan: Plan | None, options: Mapping) -> None:
     """Raise InputError for options of sampling, given by hand, that the student of `plan` was not trained for."""
     trained = plan.student_sampling if plan else {}
     scale, steps = options.get("guidance_scale", 1), options.get("num_inference_steps", 1)
+    if steps < 1:
+        raise InputError(f"--steps={steps}: give 1 or more")
     if scale > 1 and trained.get("guidance_scale") == 1:
         raise InputError(
             f"--guidance-scale={scale:g}: {type(plan.method).__name__} has trained this student to be sampled without"

@@ -12,7 +12,7 @@ from diffdistill.files import check_folder, read_json
 LOGS = re.compile(r"\d{8}_\d{6}")  # MMEngine's folder of logs, which a run makes before it writes anything else
 STAGE = re.compile(r"stage_\d+_.+")
 FIGURES = {"results.json": "versions", "report.json": "starts"}  # of a run, each with a key that no other such file has
-WRITTEN = (*FIGURES, "report.html", "samples", "scheduler")  # by every run, beside what it trains
+WRITTEN = (*FIGURES, "report.html", "samples", "scheduler", "skipped.jsonl")  # by every run, beside what it trains
 READS = ("model", "train_dataloader", "val_dataloader", "test_dataloader", "val_evaluator", "test_evaluator", "stages")
 NO_INPUT = ("class_images", "prompt", "prompts", "type")  # in these, what a run makes itself, and words
 NAMES = ("checkpoint", "source")  # of folders and files, even without a slash

@@ -8,15 +8,16 @@ from difflib import get_close_matches
 import diffusers
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config
-from mmengine.hooks import EMAHook
 from mmengine.registry import Registry
-from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from diffdistill import registry
+from diffdistill.config.annotations import check_fits
+from diffdistill.config.arguments import CLIPPING, parameters_of, untyped
 from diffdistill.config.read import LOADERS
+from diffdistill.config.values import check_values
 from diffdistill.errors import InputError
-from diffdistill.models.base import DiffusionModel
+from diffdistill.families.base import Family
+from diffdistill.methods.base import Method
 
 OF_LOADERS = (registry.DATASETS, registry.TRANSFORMS, mmengine_registry.DATA_SAMPLERS, mmengine_registry.FUNCTIONS)
 OF_OPTIMIZER = mmengine_registry.OPTIMIZERS, mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS
@@ -40,8 +41,20 @@ BUILT_BY_MMENGINE = (
     *("optim_wrapper", "optim_wrapper.optimizer", "param_scheduler.*", "default_hooks.*", "custom_hooks.*"),
     *("val_evaluator.*", "test_evaluator.*"),
 )
+KINDS = {"model.teacher": Family, "model.base": Family, "model.method": Method}
 # Arguments that a part is given where it is built, and not by a config.
-PROVIDED = ("module", "dataset", "dataloader", "evaluator", "runner", "params", "optimizer", "data_batch", "save_dir")
+PROVIDED = (
+    "module",
+    "dataset",
+    "dataloader",
+    "evaluator",
+    "runner",
+    "params",
+    "optimizer",
+    "param_name",
+    "data_batch",
+    "save_dir",
+)
 
 
 def check_parts(config: Config) -> None:
@@ -53,10 +66,13 @@ def check_parts(config: Config) -> None:
             registry.check_has_type(part, where)
     for section, content in whole.items():
         for where, part in walk(content, section):
+            if where == CLIPPING:
+                continue  # whose type is no class
             check_part(part, SECTIONS.get(section, ANYWHERE), where)
-    for name in LOADERS:
-        check_keys(config.get(name) or {}, [*inspect.signature(DataLoader).parameters, "num_batch_per_epoch"], name)
-    check_keys(config.get("randomness") or {}, list(inspect.signature(Runner.set_randomness).parameters)[1:], "randomness")
+    for where, section, parameters in untyped(whole):
+        check_keys(section, list(parameters), where)
+        check_arguments(section, parameters, where)
+    check_values(whole)
 
 
 def walk(content, where: str) -> Iterator[tuple[str, Mapping]]:
@@ -93,42 +109,39 @@ def entries(section, where: str) -> Iterator[tuple[str, object]]:
 
 def check_part(part: Mapping, registries: Sequence[Registry], where: str) -> None:
     """Raise InputError if the type of `part` is in none of `registries`, or does not take its arguments."""
-    kind = part["type"] if not isinstance(part["type"], str) else find_type(part["type"], registries)
+    kind = find_type(part["type"], registries) if isinstance(part["type"], str) else part["type"]
+    if not callable(kind) and not isinstance(part["type"], str):
+        raise InputError(f"{where}.type={part['type']!r} is neither the name of a class nor a class")
     if kind is None:
         own = [name for each in registries for name in each.module_dict]
         inherited = [name for each in registries if each.parent for name in each.parent.module_dict]
-        near = get_close_matches(part["type"], [*own, *inherited], n=3, cutoff=0.5) or sorted(own)
-        raise InputError(f"{where}.type={part['type']!r} is unknown; the nearest: {', '.join(near)}")
+        raise InputError(f"{where}.type={part['type']!r} is unknown; the nearest: {nearest(part['type'], own + inherited)}")
+    for place, base in KINDS.items():
+        if where == place and inspect.isclass(kind) and not issubclass(kind, base):
+            raise InputError(f"{where}.type={part['type']!r} is no {base.__name__.lower()}")
     parameters = parameters_of(kind, part)
     named = {name: each for name, each in parameters.items() if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
     if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         check_keys(part, list(named), where)
-    for name, parameter in named.items():
-        if parameter.default is parameter.empty and name not in (*part, *PROVIDED):
-            raise InputError(f"{where}.{name} is missing; {part['type']} needs it")
+    check_arguments(part, {name: each for name, each in named.items() if name not in PROVIDED}, where)
+
+
+def check_arguments(given: Mapping, parameters: Mapping[str, inspect.Parameter], where: str) -> None:
+    """Raise InputError for an argument that is missing, or whose value is not what its annotation asks for."""
+    for name, parameter in parameters.items():
+        if name in given:
+            check_fits(f"{where}.{name}", given[name], parameter)
+        elif parameter.default is parameter.empty:
+            raise InputError(f"{where}.{name} is missing" + (f"; {given['type']} needs it" if "type" in given else ""))
 
 
 def find_type(name: str, registries: Sequence[Registry]) -> Callable | None:
     """What `name` stands for in one of `registries`, or among the schedulers of diffusers; None if nowhere."""
     with contextlib.suppress(RuntimeError):  # MMEngine's answer to a dotted name that it cannot import
         for each in registries:
-            if (kind := each.get(name)) is not None:
+            if callable(kind := each.get(name)):  # no module, which a dotted name may be
                 return kind
     return getattr(diffusers, name, None) if name.endswith("Scheduler") else None
-
-
-def parameters_of(kind: Callable, part: Mapping) -> dict[str, inspect.Parameter]:
-    """The arguments that `kind` takes from a config."""
-    parameters = dict(inspect.signature(kind).parameters)
-    if isinstance(kind, type) and issubclass(kind, DiffusionModel):  # its plan takes them
-        own = inspect.signature(DiffusionModel).parameters["data_preprocessor"]
-        return {"data_preprocessor": own, **inspect.signature(kind.plan_class).parameters}
-    if isinstance(kind, type) and issubclass(kind, EMAHook):  # what it does not know it hands to the average
-        average = mmengine_registry.MODELS.get(part.get("ema_type", "ExponentialMovingAverage"))
-        own = {name: each for name, each in parameters.items() if each.kind is not each.VAR_KEYWORD}
-        theirs = {name: each for name, each in inspect.signature(average).parameters.items() if name != "model"}
-        return theirs | own
-    return parameters
 
 
 def check_keys(given: Iterable[str], known: Sequence[str], where: str) -> None:
@@ -139,6 +152,7 @@ def check_keys(given: Iterable[str], known: Sequence[str], where: str) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known names most like `name`; all of them where none is like it."""
+    """The known names most like `name`; where none is like it all of them, or five of very many."""
     known = sorted(known)
-    return ", ".join(get_close_matches(name, known, n=3, cutoff=0.5) or known)
+    few = known if len(known) <= 20 else get_close_matches(name, known, n=5, cutoff=0)
+    return ", ".join(get_close_matches(name, known, n=3, cutoff=0.5) or few)

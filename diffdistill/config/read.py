@@ -1,16 +1,18 @@
 """Finding and reading configs."""
 
-import inspect
-from collections.abc import Iterable
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 import diffdistill.registry  # noqa: F401  (makes `_base_ = ["diffdistill::..."]` known)
+from diffdistill.config.sections import check_names, check_sections
 from diffdistill.errors import InputError
 
+IMPORTS = "imports", "allow_failed_imports"  # keys of `custom_imports`
 PACKAGE = Path(__file__).parent.parent
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 MODEL_PARTS = {  # what files of configs/_base_ offer for `model`, and how a config takes it
@@ -66,6 +68,8 @@ def load_config(name: str, options: dict | None = None, work_dir: str | None = N
         config[key] = value
     drop_scopes(config._cfg_dict)
     merge_options(config, options or {})
+    check_sections(config)
+    import_modules(config, path.parent)
     drop_hooks(config)
     drop_worker_options(config)
     config.work_dir = work_dir or config.get("work_dir") or str(Path("work_dirs", path.stem))
@@ -73,9 +77,12 @@ def load_config(name: str, options: dict | None = None, work_dir: str | None = N
 
 
 def read_config(path: Path) -> Config:
-    """The config file at `path`, with what it inherits."""
+    """The config file at `path`, with what it inherits. Its `custom_imports` are not imported yet."""
     try:
-        return Config.fromfile(path)
+        check_files(path)
+        return Config.fromfile(path, import_custom_modules=False)
+    except InputError:
+        raise
     except SyntaxError as error:
         raise InputError(f"config {path}, line {error.lineno}: {error.msg}") from error
     except Exception as error:  # a config is Python: whatever it raises is a mistake in it
@@ -88,6 +95,53 @@ def read_config(path: Path) -> Config:
         raise InputError(f"config {path} cannot be read: {reason}") from error
 
 
+def check_files(path: Path, heirs: tuple[Path, ...] = ()) -> None:
+    """Raise InputError if the config at `path`, or one that it inherits, is no `.py` file or inherits itself.
+
+    MMEngine would load others by a YAML loader that runs what a tag says, and follow a circle until Python's stack is full.
+    """
+    path = path.resolve()
+    if path.suffix != ".py":
+        raise InputError(f"config {path}: a config is a Python file, whose name ends in .py; other kinds are not read")
+    if path in heirs:
+        names = " from ".join(each.name for each in [*heirs[heirs.index(path) :], path])
+        raise InputError(f"config {path}: its _base_ goes in a circle; {names}")
+    if not path.is_file():
+        raise FileNotFoundError(2, "no such file", str(path))
+    for base in Config._get_base_files(str(path)):
+        check_files(Path(Config._get_cfg_path(base, str(path))[0]), (*heirs, path))
+
+
+def import_modules(config: Config, folder: Path) -> None:
+    """Import the `custom_imports` of `config`, which may lie in `folder`, that of the config's file."""
+    section = config.get("custom_imports") or {}
+    for key in section:
+        if key not in IMPORTS:
+            raise InputError(f"custom_imports.{key} is not a key of the config; the nearest: {', '.join(IMPORTS)}")
+    names = section.get("imports") or []
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"custom_imports.imports={names!r} must be a list of names of modules")
+    for name in names:
+        import_module(name, folder.resolve(), section.get("allow_failed_imports", False))
+
+
+def import_module(name: str, folder: Path, may_fail: bool) -> None:
+    """Import the module `name`, if need be from `folder`, which is then searched last from now on."""
+    try:
+        if importlib.util.find_spec(name.split(".")[0]) is None and str(folder) not in sys.path:
+            sys.path.append(str(folder))
+        importlib.import_module(name)
+    except Exception as error:  # whatever a user's module raises
+        if isinstance(error, ImportError) and may_fail:
+            return
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(
+            f"custom_imports.imports: {name} cannot be imported ({reason}); modules are looked for where Python looks"
+            f" (PYTHONPATH), and in {folder}"
+        ) from error
+
+
 def check_model_parts(config: Config, path: Path) -> None:
     """Raise InputError for a part that the config at `path` inherits and has not put into its model: it would do nothing."""
     for part, statement in MODEL_PARTS.items():
@@ -97,12 +151,7 @@ def check_model_parts(config: Config, path: Path) -> None:
 
 def merge_options(config: Config, options: dict) -> None:
     """Merge dotted keys into `config`. Raises InputError for a first part that neither it nor MMEngine's Runner knows."""
-    known = {*config, *inspect.signature(Runner).parameters, "custom_imports", "work_dir", "model_wrapper_cfg"}
-    for key in options:
-        section = key.split(".")[0]
-        if section not in known:
-            near = get_close_matches(section, known, n=3, cutoff=0.5) or sorted(config)
-            raise InputError(f"--cfg-options {key}: the config has no {section}; the nearest: {', '.join(near)}")
+    check_names(options, config, "--cfg-options")
     try:
         config.merge_from_dict(options)
     except (KeyError, TypeError, IndexError, AttributeError) as error:

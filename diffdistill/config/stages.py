@@ -11,8 +11,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from diffdistill.config.check import check_model
+from diffdistill.config.check import check, check_model
 from diffdistill.config.read import drop_worker_options
+from diffdistill.config.sections import check_names, check_sections
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
 from diffdistill.models.distiller import Distiller
@@ -38,9 +39,11 @@ def stage_configs(config: Config) -> list[Config]:
         merged = Config(merged, filename=config.filename)
         if merged.get("randomness", {}).get("seed") is not None:
             merged.randomness.seed += number - 1
+        check_names(stage, config, f"{title}:")
         try:
             merged.merge_from_dict(stage)
-        except (TypeError, KeyError) as error:
+            check_sections(merged)
+        except (TypeError, KeyError, InputError) as error:
             raise InputError(f"{title}: {error}") from None
         drop_worker_options(merged)
         merged.work_dir = str(Path(config.work_dir, f"stage_{number}_{name}"))
@@ -114,6 +117,22 @@ def plan_stages(configs: list[Config]) -> list[StudentPlan]:
         except InputError as error:
             raise InputError(f"{title_of(config)}: {error}") from None
     return plans
+
+
+def check_stages(configs: list[Config]) -> list[StudentPlan]:
+    """The plan of every stage, once all that is checked of a run has been checked of each: the last begins after days."""
+    plans = plan_stages(configs)
+    for config, plan in zip(configs, plans, strict=True):
+        check_stage(config, plan)
+    return plans
+
+
+def check_stage(config: Config, plan: StudentPlan) -> None:
+    """Check a stage, whose teacher or first weights need not be there yet; an InputError names the stage."""
+    try:
+        check(config, config.get("load_from"), plan)
+    except InputError as error:
+        raise InputError(f"{title_of(config)}: {error}") from None
 
 
 def check_same_student(before: StudentPlan, after: StudentPlan) -> None:

@@ -1,6 +1,7 @@
 """Open a table of pictures and captions with the Hugging Face `datasets` library, or say in one line why not."""
 
 import functools
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,14 +9,14 @@ from pathlib import Path
 import datasets
 import pandas
 from datasets.exceptions import DatasetsError
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from diffdistill.errors import InputError, shortened
-from diffdistill.files import is_hub_name
+from diffdistill.files import disk_error, is_hub_name
 
 READERS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
-UNREADABLE = (DatasetsError, OSError, ValueError)
+UNREADABLE = (DatasetsError, OSError, RuntimeError, ValueError)  # runtime errors: loading scripts, which nobody runs
 PACKAGED = "diffdistill::"
 # Pandas takes words such as "None", "NA" and "null" for missing values; in a caption they are words.
 WORDS_STAY_WORDS = dict(keep_default_na=False, na_values=[""])
@@ -103,7 +104,10 @@ def _load(source: str, *arguments, **options) -> datasets.Dataset:
         with _words_stay_words():
             rows = datasets.load_dataset(*arguments, **options)
     except UNREADABLE as error:
-        raise InputError(f"{source}: cannot be read: {shortened(first_line(error.__cause__ or error), 300)}") from error
+        cause = error.__cause__ or error
+        if described := trouble_of_cache(cause):
+            raise InputError(f"{source}: {described}") from error
+        raise InputError(f"{source}: cannot be read: {shortened(first_line(cause), 300)}") from error
     if not len(rows):
         raise InputError(f"{source}: there are no rows")
     return rows
@@ -118,6 +122,18 @@ def _words_stay_words() -> Iterator[None]:
         yield
     finally:
         pandas.read_csv = read
+
+
+def trouble_of_cache(error: BaseException | None) -> str | None:
+    """Says that the libraries cannot write their cache, if that is what `error` comes from; None otherwise."""
+    home = Path(constants.HF_HOME)
+    while error is not None:
+        file = getattr(error, "filename", None)
+        if disk_error(error) and (file is None or home in Path(str(file)).parents or Path(str(file)) == home):
+            reason = os.strerror(disk_error(error))
+            return f"the cache in {home} cannot be written ({reason}); set HF_HOME to a folder that can be"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def first_line(error: BaseException) -> str:

@@ -72,7 +72,7 @@ def describe_changes(changed: Mapping[str, tuple]) -> str:
     return line
 
 
-def check_optimizer(meta: Mapping, config: Config, file: str) -> None:
+def check_same_optimizer(meta: Mapping, config: Config, file: str) -> None:
     """Raise InputError where a checkpoint has the state of an optimizer of another type than `config` asks for."""
     before = json.loads(meta.get("settings", "{}")).get("optim_wrapper.optimizer.type")
     now = config.optim_wrapper.optimizer.type

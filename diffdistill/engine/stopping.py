@@ -27,8 +27,10 @@ class StopRequest:
     @property
     def asked(self) -> str:
         """The name of the signal that has arrived; empty where nothing has."""
-        if not self.signal and self.launcher and not Path(f"/proc/{self.launcher}").exists():
-            self.signal = "the end of mim"
+        if not self.signal and self.launcher:
+            process, mim = self.launcher
+            if parent_of(process) != mim:  # which has ended, though its number may still be there
+                self.signal = "the end of mim"
         return self.signal
 
     @contextmanager
@@ -71,15 +73,29 @@ def protected(start: Callable[[int], None] | None, worker: int) -> None:
         start(worker)
 
 
-def find_mim() -> int | None:
-    """The process of `mim` that has started this one, which would leave it behind if it were killed; None without."""
-    process = os.getppid()
-    try:
-        while process > 1:
-            command = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-            if any(Path(os.fsdecode(word)).name == "mim" for word in command[:2]):
-                return process
-            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):  # no /proc on this system, or a process of someone else
-        pass
+def find_mim() -> tuple[int, int] | None:
+    """The process of `mim` that has started this one, after the one that it started itself; None where there is none.
+
+    mim hands no signal on, and would leave this process behind.
+    """
+    process = os.getpid()
+    while parent := parent_of(process):
+        words = read(f"/proc/{parent}/cmdline").split(b"\0")
+        if any(Path(os.fsdecode(word)).name == "mim" for word in words[:2]):
+            return process, parent
+        process = parent
     return None
+
+
+def parent_of(process: int) -> int | None:
+    """The process that has started `process`, or has taken it over; None of the first, or where the system does not say."""
+    words = read(f"/proc/{process}/stat").rpartition(b")")[2].split()
+    return int(words[1]) or None if len(words) > 1 else None
+
+
+def read(file: str) -> bytes:
+    """What the system says in a file of /proc; nothing where that is not there, or not for us."""
+    try:
+        return Path(file).read_bytes()
+    except OSError:
+        return b""

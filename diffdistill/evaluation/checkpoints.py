@@ -10,9 +10,11 @@ from mmengine.config import Config
 from mmengine.runner import set_random_seed
 
 from diffdistill.config.check import check_evaluation, check_model, check_parts
+from diffdistill.config.folders import check_apart, check_no_model
 from diffdistill.engine.runner import PlannedRunner, build_dataloader
 from diffdistill.engine.seeding import SeededIterator
 from diffdistill.errors import InputError
+from diffdistill.files import check_folder, write_text_whole
 from diffdistill.metrics.record import STUDENT, TEACHER
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.build import build_model
@@ -43,6 +45,9 @@ def evaluate_all(config: Config, checkpoints: Mapping[str, str], teacher: bool =
     if batches < 1:
         raise InputError(f"--batches={batches}: give 1 or more")
     config = copy.deepcopy(config)
+    check_folder(config.work_dir, "--work-dir")
+    check_no_model(config.work_dir, "--work-dir")
+    check_apart(str(test_folder(config)), "--work-dir", config)
     if sampling := (config.get("test_cfg") or {}).pop("sampling", None):
         config.model["sampling"] = sampling
     trained = {label: Trained(config, path) for label, path in checkpoints.items()}  # all, before the first is measured
@@ -119,4 +124,4 @@ def write_results(config: Config, records: Sequence[Mapping], *files: str | Path
     results = dict(config=Path(config.filename or config.work_dir).stem, results=records)
     for file in files:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        Path(file).write_text(json.dumps(results, indent=2) + "\n")
+        write_text_whole(Path(file), json.dumps(results, indent=2) + "\n")

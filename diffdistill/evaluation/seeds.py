@@ -1,6 +1,5 @@
 """Train configs over seeds and compare what their validation says."""
 
-import json
 import statistics
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from diffdistill.config.read import config_root, find_config
 from diffdistill.errors import InputError
+from diffdistill.files import read_json
 from diffdistill.metrics.protocol import check_same, split
 from diffdistill.metrics.record import Role, role_of
 
@@ -23,7 +23,7 @@ def run_all(configs: Sequence[str], seeds: Sequence[int], options: Sequence[str]
         config = find_config(name)
         for seed in seeds:
             run = Path(folder, f"{config.stem}_seed{seed}")
-            if not (run / "results.json").exists():
+            if not has_results(run):
                 train = config_root().parent / "tools" / "train.py"
                 arguments = [config, "--work-dir", run, "--cfg-options", f"randomness.seed={seed}", *options]
                 run.mkdir(parents=True, exist_ok=True)
@@ -31,8 +31,16 @@ def run_all(configs: Sequence[str], seeds: Sequence[int], options: Sequence[str]
                     code = subprocess.call([sys.executable, train, *arguments], stdout=log, stderr=subprocess.STDOUT)
                 if code:
                     raise InputError(f"{config.name} with seed {seed} ended with status {code}; see {run / 'log.txt'}")
-            results.append(json.loads((run / "results.json").read_text()) | dict(config=config.stem))
+            results.append(read_json(run / "results.json") | dict(config=config.stem))
     return results
+
+
+def has_results(run: Path) -> bool:
+    """Whether a run has left its `results.json`; a damaged one counts for nothing."""
+    try:
+        return bool(read_json(run / "results.json"))
+    except InputError:
+        return False
 
 
 def accuracy_table(results: Sequence[dict], metric: str = "accuracy") -> list[dict]:

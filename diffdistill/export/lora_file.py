@@ -29,6 +29,7 @@ from torch import Tensor
 
 from diffdistill.errors import InputError
 from diffdistill.families.base import Family
+from diffdistill.files import check_no_pickle
 
 # Model of the pipeline -> adapted layer -> "lora_A.weight", "lora_B.weight" and the like -> tensor.
 Layers = dict[str, dict[str, Tensor]]
@@ -60,6 +61,7 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict]:
     """Tensors and peft's config, {} if there is none, of a safetensors file or of an older one that torch saved."""
     try:
         if file.suffix != ".safetensors":
+            check_no_pickle(file, f"LORA={file}")
             tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
             check_names(file, tensors)
             return dict(tensors), {}

@@ -51,7 +51,8 @@ def export_pipeline(
     as_given = copy.deepcopy(config)
     # No loss: nothing but what is exported is loaded. In fp32, so that an adapter is added without rounding.
     config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True), dtype="float32")))
-    (config.model.get("teacher") or config.model.base).thrift = None  # text encoders are exported as they were
+    # What is frozen is exported as it was.
+    (config.model.get("teacher") or config.model.base).update(quantize=None, offload=False)
     check_kind(checkpoint, averaged)
     model = Trained(config, checkpoint).load(averaged).to("cpu").eval()
     if measured:

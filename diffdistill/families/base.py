@@ -16,7 +16,7 @@ from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.families.loading import freeze, load_model, load_pipeline
 from diffdistill.families.reading import check_parts, read_noise_schedule, vae_config
 from diffdistill.families.terminal_snr import check_terminal_snr, rescaled_config, rescaled_sampler
-from diffdistill.families.thrift import check_way, offload
+from diffdistill.families.thrift import check_thrift, offload
 from diffdistill.noise import FlowMatching, NoiseSchedule, VariancePreserving
 from diffdistill.students.denoisers.rules import rules_of
 
@@ -36,7 +36,8 @@ class Family:
         prediction_type: of that denoiser, where it is not the pipeline's.
         zero_terminal_snr: rescale the noise schedule, of training and sampling, until it ends in pure noise (Lin et al.,
             2023, arXiv:2305.08891, alg. 1). Only with v-prediction.
-        thrift: how frozen text encoders save memory: "8bit" (bitsandbytes), or "offload" (on the CPU until they encode).
+        quantize: "int8" holds the frozen denoiser and text encoders in 8 bits (torchao); first weights are copied before.
+        offload: keep frozen text encoders and the VAE on the CPU, from where each layer visits the GPU.
         key: where the config names this family, for errors; models set it.
     """
 
@@ -59,19 +60,19 @@ class Family:
         denoiser: str | Mapping | None = None,
         prediction_type: str | None = None,
         zero_terminal_snr: bool = False,
-        thrift: str | None = None,
+        quantize: str | None = None,
+        offload: bool = False,
         key: str = "model.teacher",
     ):
         self.key = key
         self.checkpoint = Checkpoint(checkpoint, f"{key}.checkpoint")
         self.vae = vae and Checkpoint(vae, f"{key}.vae")
-        check_way(thrift, f"{key}.thrift")
-        self.variant, self.thrift = variant, thrift
+        check_thrift(quantize, offload, key)
+        self.variant, self.quantize, self.offload = variant, quantize, offload
         there = check_parts(self)
         self.models = tuple(name for name in self.models if name in there)
-        self.checkpoint.check_components(
-            [name for name in (self.denoiser_name, *self.models) if not (vae and name == "vae")]
-        )
+        models = [name for name in (self.denoiser_name, *self.models) if not (vae and name == "vae")]
+        self.checkpoint.check_components(models, variant)
         self.checkpoint.check_tokenizers([name for name in there if name.startswith("tokenizer")])
         if self.vae:
             self.vae.check_components([""])
@@ -81,6 +82,7 @@ class Family:
             self.denoiser_config = self.read_student_config(self.denoiser)
         else:
             self.denoiser_config = denoiser or self.checkpoint.read_json(f"{self.denoiser_name}/config.json")
+        self.check_denoiser()
         scheduler = self.checkpoint.read_json("scheduler/scheduler_config.json")
         self.zero_terminal_snr = zero_terminal_snr
         if zero_terminal_snr and self.noise is not VariancePreserving:
@@ -89,6 +91,9 @@ class Family:
         if prediction_type:
             self.noise_schedule = self.noise_schedule.predicting(prediction_type)
         check_terminal_snr(self.noise_schedule, zero_terminal_snr, f"{key}.checkpoint={checkpoint}")
+
+    def check_denoiser(self) -> None:
+        """Raise InputError for a denoiser that wants more than `predict` gives it."""
 
     @property
     def patch(self) -> int:
@@ -148,9 +153,7 @@ class Family:
         if self.vae:
             kind = self.checkpoint.read_json("model_index.json")["vae"][1]
             options["vae"] = load_model(self.vae, getattr(diffusers, kind))
-        frozen = [name for name in self.text_encoders if name not in trained]
-        in_8_bits = frozen if self.thrift == "8bit" else ()
-        pipeline = load_pipeline(self.checkpoint, self.pipeline_class, self.variant, in_8_bits=in_8_bits, **options)
+        pipeline = load_pipeline(self.checkpoint, self.pipeline_class, self.variant, **options)
         for name, model in pipeline.components.items():
             if not isinstance(model, nn.Module):
                 continue
@@ -158,10 +161,11 @@ class Family:
                 nn.Module.to(model, torch.float32)
             else:
                 freeze(model, dtype)
-            if self.thrift == "offload" and name in frozen:
-                offload(model)
         if dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
             pipeline.vae.float()  # such a VAE overflows in fp16, as its config says
+        for name in ("vae", *self.text_encoders) if self.offload else ():
+            if name not in trained:
+                offload(getattr(pipeline, name))
         if self.zero_terminal_snr:
             pipeline.scheduler = rescaled_sampler(pipeline.scheduler)
         return pipeline

@@ -1,21 +1,23 @@
 """Where a pipeline's files are: a folder, a hub name, or a pipeline of this package (`diffdistill::sdxl_shapes`)."""
 
 import copy
-import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import diffusers
 import transformers
-from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
-from diffdistill.errors import InputError
+from diffdistill.errors import InputError, warn_once
 from diffdistill.families.architectures import known_architecture
-from diffdistill.files import is_hub_name
+from diffdistill.files import check_no_pickle, is_hub_name, read_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
 PACKAGED = "diffdistill::"
+PATIENCE = 10  # seconds that the hub has for an answer
+LIBRARIES = ("diffusers", "transformers")
 
 
 class Checkpoint:
@@ -52,24 +54,27 @@ class Checkpoint:
         """The JSON file at `file`, relative to the checkpoint."""
         if self.architecture and file in self.architecture:
             return dict(self.architecture[file])
-        try:
-            return json.loads(self.find_file(file).read_text())
-        except FileNotFoundError:
-            raise InputError(
-                f"{self.key}={self.name}: the folder has no {file}; is it a whole diffusers pipeline?"
-            ) from None
-        except json.JSONDecodeError as error:
-            raise InputError(f"{self.key}={self.name}: {file} is not valid JSON ({error}); download it again") from None
+        content = read_json(self.find_file(file), f"{self.key}={self.name}: {file}")
+        if not content:
+            raise InputError(f"{self.key}={self.name}: the folder has no {file}; is it a whole diffusers pipeline?")
+        if file == "model_index.json":
+            check_no_code(content, f"{self.key}={self.name}: {file}")
+        return content
 
     def find_file(self, file: str) -> Path:
         """Where `file`, relative to the checkpoint, is on disk; of a hub repository it is downloaded."""
         return Path(self.path, file) if self.is_folder else Path(self._download(file))
 
     def _download(self, file: str) -> str:
+        if Path(self.path).is_file():
+            raise InputError(
+                f"{self.key}={self.name}: a single file; needed is a folder in the format of diffusers, which"
+                " `from_single_file(FILE).save_pretrained(FOLDER)` of the pipeline's class makes"
+            )
         if not is_hub_name(self.path):
             raise InputError(f"{self.key}={self.name}: no such folder")
         try:
-            self._ask_once()
+            self._ask_once(file)
             return hf_hub_download(self.path, file)
         except LocalEntryNotFoundError:
             raise InputError(
@@ -82,21 +87,31 @@ class Checkpoint:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"{self.key}={self.name}: no folder, and no hub repository in reach ({reason})") from None
 
-    def _ask_once(self) -> None:
-        """Where the hub does not answer, leave it to the cache: every download would retry for half a minute."""
+    def _ask_once(self, file: str) -> None:
+        """Where the hub does not answer, leave it to the cache: a download would ask six times, a minute each."""
         try:
-            HfApi().model_info(self.path, timeout=10)
+            get_hf_file_metadata(hf_hub_url(self.path, file), timeout=PATIENCE)
         except (HfHubHTTPError, HFValidationError):
             raise
-        except Exception:  # the HTTP libraries under the hub client have no error class in common
+        except Exception as error:  # the HTTP libraries under the hub client have no error class in common
+            if not constants.HF_HUB_OFFLINE:
+                warn_once(f"the Hugging Face Hub does not answer ({type(error).__name__}); going on with what is cached")
             constants.HF_HUB_OFFLINE = True
 
-    def check_components(self, names: list[str]) -> None:
+    def check_components(self, names: list[str], variant: str | None = None) -> None:
         """Check that every model in `names` is there whole, before any is loaded. Hub names are left to the download."""
         if not self.is_folder:
             return
         for name in names:
-            check_weights(Path(self.path, name), f"{self.key}={self.name}")
+            folder = Path(self.path, name)
+            check_weights(folder, f"{self.key}={self.name}")
+            files = [path.name for path in (*folder.glob("*.safetensors"), *folder.glob("*.bin"))]
+            if variant is None and all(".fp16." in file or "fp16-" in file for file in files):
+                advice = f"set {self.key.removesuffix('checkpoint')}variant='fp16'"
+                advice = (
+                    advice if self.key.endswith(("teacher.checkpoint", "base.checkpoint")) else "save it without a variant"
+                )
+                raise InputError(f"{self.key}={self.name}: {name}/ has weights of the variant fp16 alone; {advice}")
 
     def check_tokenizers(self, names: list[str]) -> None:
         """Check that every tokenizer in `names` is there whole; transformers would make up what is missing."""
@@ -116,6 +131,30 @@ class Checkpoint:
             raise InputError(f"{self.key}={self.name}: cannot be loaded: {reason[:400]}") from error
 
 
+def check_no_code(index: Mapping, where: str) -> None:
+    """Raise InputError for a `model_index.json` that names anything but classes of diffusers and transformers."""
+    name = index.get("_class_name")
+    parts = [(part, entry[0]) for part, entry in index.items() if isinstance(entry, list) and entry and entry[0]]
+    foreign = [
+        part for part, library in parts if library not in LIBRARIES and not hasattr(diffusers.pipelines, str(library))
+    ]
+    if not isinstance(name, str) or foreign:
+        raise InputError(
+            f"{where} names code of its own for {', '.join(foreign) or 'the pipeline'}, which is not run; needed is a"
+            " pipeline of diffusers"
+        )
+
+
+def shard_names(index: Path, where: str) -> set[str]:
+    """The files that a model's index names. Raises InputError for one that is no plain name in its own folder."""
+    names = read_json(index, where).get("weight_map")
+    names = set(names.values()) if isinstance(names, dict) else {None}
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise InputError(f"{where} is damaged: {name!r} is no name of a file beside it; download it again")
+    return names
+
+
 def packaged_pipelines() -> list[str]:
     """Names of the pipelines that ship with the package, as configs write them."""
     return sorted(PACKAGED + folder.name for folder in ASSETS.iterdir() if (folder / "model_index.json").exists())
@@ -123,18 +162,26 @@ def packaged_pipelines() -> list[str]:
 
 def check_weights(folder: Path, where: str) -> None:
     """Raise InputError unless `folder` holds a model's config and its weights, none of them cut short."""
-    if not (folder / "config.json").exists():
+    if not read_json(folder / "config.json", f"{where}: {folder.name}/config.json"):
         raise InputError(f"{where}: {folder.name}/config.json is missing; is the folder a whole diffusers pipeline?")
     shards = list(folder.glob("*.safetensors"))
     for index in folder.glob("*.safetensors.index.json"):
-        shards += [folder / shard for shard in set(json.loads(index.read_text())["weight_map"].values())]
-    if not shards and not list(folder.glob("*.bin")):
+        shards += [folder / shard for shard in shard_names(index, f"{where}: {folder.name}/{index.name}")]
+    if not shards:
+        for pickled in folder.glob("*.bin"):
+            check_no_pickle(pickled, f"{where}: {folder.name}/")
+            return
         raise InputError(f"{where}: {folder.name}/ has no weights (*.safetensors); download it again")
     for shard in shards:
         if not shard.exists():
             raise InputError(f"{where}: {folder.name}/{shard.name} is missing; download it again")
-        try:
-            with safe_open(shard, framework="pt"):
-                pass
-        except SafetensorError:
-            raise InputError(f"{where}: {folder.name}/{shard.name} is cut short or damaged; download it again") from None
+        check_tensors(shard, where)
+
+
+def check_tensors(file: Path, where: str) -> None:
+    """Raise InputError unless `file` is of safetensors, and as long as its header says. No tensor is read."""
+    try:
+        with safe_open(file, framework="pt"):
+            pass
+    except SafetensorError:
+        raise InputError(f"{where}: {file.parent.name}/{file.name} is cut short or damaged; get it again") from None

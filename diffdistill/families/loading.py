@@ -1,6 +1,6 @@
 """Reading models and pipelines with all their weights, or not at all."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import transformers
 from torch import Tensor, nn
 
 from diffdistill.errors import InputError
-from diffdistill.families import thrift
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.files import pickles_allowed
 
 LIBRARIES = {library.__name__: library for library in (diffusers, transformers)}
 
@@ -23,7 +23,7 @@ def load_model(checkpoint: Checkpoint, model_class: type, exact: bool = False, *
     finite; `exact` refuses tensors that are left over as well.
     """
     with quiet():
-        model, info = checkpoint.load(model_class.from_pretrained, output_loading_info=True, **options)
+        model, info = checkpoint.load(model_class.from_pretrained, output_loading_info=True, **without_pickles(), **options)
     part = f" in {options['subfolder']}/" if options.get("subfolder") else ""
     weights = f"{checkpoint.key}={checkpoint.name}: the weights of the {model_class.__name__}{part}"
     for problem, names in dict(missing=info["missing_keys"], **{"left over": info["unexpected_keys"]}).items():
@@ -55,16 +55,15 @@ def load_pipeline(
     pipeline_class: type = diffusers.DiffusionPipeline,
     variant: str | None = None,
     dtype: torch.dtype | None = None,
-    in_8_bits: Collection[str] = (),
     **given,
 ) -> diffusers.DiffusionPipeline:
     """The pipeline of `checkpoint`, by `pipeline_class.from_pretrained`, every model of it loaded by `load_model`.
 
-    They come in `dtype`, by default in that of the libraries; text encoders named `in_8_bits` so. `given` are parts that
-    take the place of the checkpoint's own, None for one that is left out, and other options.
+    They come in `dtype`, by default in that of the libraries. `given` are parts that take the place of the checkpoint's own,
+    None for one that is left out, and other options.
     """
     if not checkpoint.is_folder:
-        checkpoint = checkpoint.at(checkpoint.load(pipeline_class.download, variant=variant, **given))
+        checkpoint = checkpoint.at(checkpoint.load(pipeline_class.download, variant=variant, **without_pickles(), **given))
     index = checkpoint.read_json("model_index.json")
     # diffusers wants to be told of parts that the pipeline was saved without, such as SD3's T5.
     given = {name: None for name, part in index.items() if part == [None, None]} | given
@@ -73,9 +72,13 @@ def load_pipeline(
         if name not in given:
             has_variant = variant and any(Path(checkpoint.path, name).glob(f"*.{variant}*"))
             files = variant if has_variant else None  # as the pipeline decides it, for each of its models
-            own = dict(quantization_config=thrift.in_8_bits()) if name in in_8_bits else {}
-            given[name] = load_model(checkpoint, model_class, subfolder=name, variant=files, **options, **own)
-    return checkpoint.load(pipeline_class.from_pretrained, variant=variant, **given)
+            given[name] = load_model(checkpoint, model_class, subfolder=name, variant=files, **options)
+    return checkpoint.load(pipeline_class.from_pretrained, variant=variant, **without_pickles(), **given)
+
+
+def without_pickles() -> dict:
+    """What `from_pretrained` of a model or pipeline is told so that it reads no pickle, unless these are allowed."""
+    return {} if pickles_allowed() else dict(use_safetensors=True)
 
 
 def model_classes(index: Mapping) -> dict[str, type]:

@@ -23,6 +23,7 @@ class StableDiffusionXL(UNetFamily):
     load_options: ClassVar = dict(feature_extractor=None, image_encoder=None, add_watermarker=False)
     normalises_latents = True
     of_picture = ("time_ids",)
+    addition = "text_time"
 
     def encode_captions(self, pipeline, batch: dict) -> dict:
         """The conditioning from both text encoders and the batch's `time_ids`. Raises InputError where it has none."""

@@ -31,12 +31,16 @@ class GuardHook(Hook):
         if max_in_a_row < 1:
             raise InputError(f"default_hooks.guard.max_in_a_row={max_in_a_row}: give 1 or more")
         self.max_in_a_row = max_in_a_row
-        self.samples: list[str] = []  # of the update that is under way
+        self.samples: list[str] = []  # of the update that is under way, and those of them whose loss is not finite
+        self.bad: list[str] = []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        self.samples += (data_batch or {}).get("sample", [])
-        for name in [name for name, value in (outputs or {}).items() if not torch.as_tensor(value).isfinite()]:
+        samples = list((data_batch or {}).get("sample", []))
+        bad = [name for name, value in (outputs or {}).items() if not torch.as_tensor(value).isfinite()]
+        for name in bad:
             del outputs[name]
+        self.samples += samples
+        self.bad += samples if bad else []
         if not runner.optim_wrapper.should_update():  # of the iteration that has just ended
             return
         hub, in_a_row = runner.message_hub, 0
@@ -44,11 +48,11 @@ class GuardHook(Hook):
             in_a_row = skipped_in_a_row(runner) + 1
             self.record(runner, fault, in_a_row)
         hub.update_info("skipped_in_a_row", in_a_row)
-        self.samples = []
+        self.samples, self.bad = [], []
 
     def record(self, runner, fault: str, in_a_row: int) -> None:
         """Tell and keep that the update that ends with this step is left out; raises Diverged after too many in a row."""
-        samples = [sample for rank in all_gather_object(self.samples) for sample in rank]
+        samples = [sample for rank in all_gather_object(self.bad or self.samples) for sample in rank]
         record = dict(step=runner.iter + 1, reason=f"{fault} is not finite", samples=samples[:NAMED])
         runner.message_hub.update_info("skipped_steps", [*runner.message_hub.get_info("skipped_steps", []), record])
         among = f"; among its samples: {', '.join(samples[:3])}" if samples else ""

@@ -2,15 +2,19 @@
 
 import hashlib
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffdistill.datasets.sources import first_line
 from diffdistill.errors import InputError
+from diffdistill.files import check_no_pickle, pickles_allowed
 from diffdistill.metrics.features import LIKE, InceptionMetric, ReferenceMetric, with_features
 from diffdistill.registry import METRICS
+
+LARGEST = 256 * 2**20  # bytes of an array of statistics; Inception's 2048 features have a covariance of 32 MiB
 
 
 @METRICS.register_module()
@@ -40,11 +44,13 @@ class FID(ReferenceMetric):
         """
         if not self.reference.endswith(".npz"):
             return super().find_reference()
+        key = f"FID.reference={self.reference}"
         try:
-            with np.load(Path(self.reference).expanduser()) as statistics:
-                self.mu, self.sigma = (torch.from_numpy(statistics[name]).double() for name in ("mu", "sigma"))
-        except (OSError, KeyError, ValueError, BadZipFile) as error:
-            raise InputError(f"FID.reference={self.reference}: no statistics with mu and sigma ({error})") from None
+            self.mu, self.sigma = read_statistics(Path(self.reference).expanduser())
+        except (OSError, KeyError, TypeError, ValueError, BadZipFile) as error:
+            if "pickle" in str(error):
+                check_no_pickle(self.reference, key)
+            raise InputError(f"{key}: no statistics with mu and sigma ({first_line(error)})") from None
         return []
 
     def settings(self) -> dict:
@@ -67,6 +73,18 @@ class FID(ReferenceMetric):
             fid.real_features_sum += 2 * self.mu
             fid.real_features_cov_sum += self.sigma + 2 * torch.outer(self.mu, self.mu)
         return dict(fid=fid.compute().item())
+
+
+def read_statistics(file: Path) -> tuple[Tensor, Tensor]:
+    """`mu` (D,) and `sigma` (D, D) of a `.npz` file, fp64. Raises ValueError for arrays of another shape or size."""
+    with ZipFile(file) as members:
+        if max(member.file_size for member in members.infolist()) > LARGEST:
+            raise ValueError(f"an array is larger than {LARGEST >> 20} MiB")
+    with np.load(file, allow_pickle=pickles_allowed()) as statistics:
+        mu, sigma = (torch.from_numpy(statistics[name]).double() for name in ("mu", "sigma"))
+    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+        raise ValueError(f"mu is {tuple(mu.shape)} and sigma {tuple(sigma.shape)}, not (D,) and (D, D)")
+    return mu, sigma
 
 
 @METRICS.register_module()

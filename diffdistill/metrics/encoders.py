@@ -13,8 +13,10 @@ from torch.nn.functional import normalize
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.families.loading import without_pickles
 
 OF_PICTURES = ("preprocessor_config.json", "processor_config.json")
+SAFE = dict(trust_remote_code=False)  # the default asks whoever sits at the terminal
 OF_TEXT = ("tokenizer.json", "vocab.json")
 
 
@@ -52,19 +54,21 @@ class Encoder:
     @cached_property
     def model(self) -> nn.Module:
         """The model in fp32, frozen, in eval mode, on the device that runs use; loaded when it is first asked for."""
-        model = self.checkpoint.load(transformers.AutoModel.from_pretrained, dtype=torch.float32)
+        model = self.checkpoint.load(
+            transformers.AutoModel.from_pretrained, dtype=torch.float32, **SAFE, **without_pickles()
+        )
         return model.eval().requires_grad_(False).to(get_device())
 
     @cached_property
     def prepare(self):
         """The image processor of the model: pictures to `pixel_values`."""
         # torchvision, where there is one, would resize a little differently
-        return self.processor.load(transformers.AutoImageProcessor.from_pretrained, use_fast=False)
+        return self.processor.load(transformers.AutoImageProcessor.from_pretrained, use_fast=False, **SAFE)
 
     @cached_property
     def tokenize(self):
         """The tokenizer of the model: captions to token ids."""
-        return self.processor.load(transformers.AutoTokenizer.from_pretrained)
+        return self.processor.load(transformers.AutoTokenizer.from_pretrained, **SAFE)
 
     @torch.no_grad()
     def of_pictures(self, pictures: Sequence[np.ndarray]) -> Tensor:

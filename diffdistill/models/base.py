@@ -68,7 +68,7 @@ class DiffusionModel(BaseModel):
         self.trained = nn.ModuleDict({name: models[name] for name in plan.whole})
         for component, adapter in plan.adapters.items():
             self.trained[component] = adapter_tree(models[component], *adapter)
-        self.frozen = Frozen(pipeline, student if name in plan.adapters else None)
+        self.frozen = Frozen(pipeline, student if name in plan.adapters else None, quantized=bool(self.family.quantize))
         self.adapted = list(plan.adapters)
 
     @property

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from diffdistill.errors import InputError
-from diffdistill.families.thrift import is_offloaded
+from diffdistill.families.thrift import is_offloaded, quantize
 from diffdistill.students.cut import path_matches
 
 
@@ -19,12 +19,16 @@ class Frozen(nn.Module):
 
     Args:
         student: a denoiser beside the pipeline's, the base of an adapter.
+        quantized: hold denoisers and text encoders in 8 bits, where they are neither trained nor kept on the CPU.
     """
 
-    def __init__(self, pipeline: diffusers.DiffusionPipeline, student: nn.Module | None = None):
+    def __init__(self, pipeline: diffusers.DiffusionPipeline, student: nn.Module | None = None, quantized: bool = False):
         super().__init__()
         self.pipeline = pipeline  # no nn.Module, so nn.Module does not register it
         vars(self)["student"] = student
+        for model in self.models() if quantized else ():
+            if model is not pipeline.vae and not is_offloaded(model):
+                quantize(model)
 
     def models(self) -> list[nn.Module]:
         """All models that are held, each of them once."""

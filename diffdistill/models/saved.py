@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffdistill.errors import InputError
-from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.families.checkpoint import Checkpoint, check_tensors
 from diffdistill.families.loading import load_model
 from diffdistill.families.saving import name_in, published_name, save_model
 from diffdistill.files import write_whole
@@ -126,9 +126,13 @@ def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], f
 
 
 def check_trained(plan: Plan, folder: Path) -> None:
-    """Raise InputError unless `folder` has all that a run of `plan` leaves. No weight is read."""
+    """Raise InputError unless `folder` has all that a run of `plan` leaves, undamaged. No weight is read."""
     for name in plan.on_meta:
-        find_trained(folder, name, name in plan.adapters)
+        found = find_trained(folder, name, name in plan.adapters)
+        if name in plan.adapters:
+            check_tensors(found, f"--checkpoint={folder}")
+        else:
+            Checkpoint(str(found), "--checkpoint").check_components([""])
 
 
 def last_adapter(run: Path) -> Path | None:

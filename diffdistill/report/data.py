@@ -1,17 +1,19 @@
 """A run's folder as a plain structure."""
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffdistill.errors import InputError
+from diffdistill.files import read_json
 from diffdistill.metrics.record import Role, role_of
 from diffdistill.report.history import Curve, extend, join, read_scalars
-from diffdistill.report.record import read_record
+from diffdistill.report.record import FILE as RECORD
 from diffdistill.report.skipped import read_skipped
 
 TIMESTAMP = re.compile(r"\d{8}_\d{6}")
+GRID = re.compile(r"step_(0|[1-9]\d{0,11})\.png")
+KINDS = dict(starts=list, history=dict, validation=list, steps=int, step=int, network=dict, prompts=list, not_finite=dict)
 STAGE = re.compile(r"stage_(\d+)_(.+)")
 
 
@@ -41,6 +43,7 @@ class Run:
     skipped: list[dict] = field(default_factory=list)
     config: str = ""
     stages: list["Run"] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)  # what could not be read, and so is not shown
 
     @property
     def steps(self) -> int:
@@ -73,18 +76,19 @@ def read_run(folder: str | Path) -> Run:
         raise InputError(f"{folder} is no folder; give the folder of a run, e.g. work_dirs/small_sd_xl_shapes")
     stages = sorted((int(STAGE.fullmatch(path.name)[1]), path) for path in folder.iterdir() if STAGE.fullmatch(path.name))
     runs = [read_one(path) for _, path in stages if path.is_dir()]
-    runs = [run for run in runs if run.record or run.results or run.curves]
+    runs = [run for run in runs if run.record or run.results or run.curves or run.damaged]
     run = combine(read_one(folder), runs) if runs else read_one(folder)
-    if not (run.record or run.results or run.curves):
+    if not (run.record or run.results or run.curves or run.damaged):
         raise InputError(f"{folder} is no run's folder: it has no report.json, no results.json and no <timestamp>/vis_data")
     return run
 
 
 def read_one(folder: Path) -> Run:
     """The run in `folder` without its stages; logs and grids of an earlier run in the same folder are left out."""
-    record = read_record(folder)
+    damaged: list[str] = []
+    record = read_or_note(folder / RECORD, damaged)
     # What stands there while a run trains is from the one before it in this folder.
-    results = read_json(folder / "results.json") if record.get("finished", True) else {}
+    results = read_or_note(folder / "results.json", damaged) if record.get("finished", True) else {}
     starts = [start["folder"] for start in record.get("starts", [])]
     found = sorted(path.name for path in folder.iterdir() if TIMESTAMP.fullmatch(path.name))
     # A run that is started afresh finds the logs and grids of the one before it in its folder.
@@ -101,7 +105,8 @@ def read_one(folder: Path) -> Run:
         curves=extend(record.get("history", {}), logged),
         validation=results.get("validation") or record.get("validation", []),
         skipped=read_skipped(folder),
-        config=configs[-1].read_text(encoding="utf-8") if configs and configs[-1].exists() else "",
+        config=configs[-1].read_text(encoding="utf-8", errors="replace") if configs and configs[-1].exists() else "",
+        damaged=damaged,
     )
     began = record["starts"][0]["began"] if starts else 0
     run.grids = [grid for grid in find_grids(folder) if grid.step <= run.steps and grid.path.stat().st_mtime >= began]
@@ -115,6 +120,7 @@ def combine(run: Run, stages: list[Run]) -> Run:
     """
     run.curves, run.validation, run.grids, run.skipped, skipped_steps, first = {}, [], [], [], [], 0
     for number, stage in enumerate(stages, 1):
+        run.damaged += stage.damaged
         title = STAGE.fullmatch(stage.folder.name)[2]
         stage.name = f"stage {number}: {title}"
         for name, (steps, values) in stage.curves.items():
@@ -150,10 +156,17 @@ def add(*counts):
 
 def find_grids(folder: Path) -> list[Grid]:
     """The sample grids in the folder of a run, in the order of their steps."""
-    steps = sorted(int(path.stem.removeprefix("step_")) for path in folder.glob("samples/step_*.png"))
+    steps = sorted(int(match[1]) for path in folder.glob("samples/step_*.png") if (match := GRID.fullmatch(path.name)))
     return [Grid(step, f"step {step:,}", folder / "samples" / f"step_{step}.png") for step in steps]
 
 
-def read_json(file: Path) -> dict:
-    """The content of a JSON file; {} where there is none."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+def read_or_note(file: Path, damaged: list[str]) -> dict:
+    """The content of a JSON file of a run; {} where there is none, or it is damaged, which is then said in `damaged`."""
+    try:
+        content = read_json(file, f"{file.parent.name}/{file.name}")
+        if wrong := next((key for key, kind in KINDS.items() if not isinstance(content.get(key, kind()), kind)), None):
+            raise InputError(f"{file.parent.name}/{file.name} is damaged: its {wrong} is a {type(content[wrong]).__name__}")
+    except InputError as error:
+        damaged.append(str(error).partition(";")[0])
+        return {}
+    return content

@@ -33,12 +33,12 @@ def smooth(values: Sequence[float | None], window: int) -> list[float | None]:
 def read_scalars(file: Path) -> dict[str, Curve]:
     """The training curves of one start, from the JSON lines that MMEngine writes to `vis_data/scalars.json`."""
     curves: dict[str, Curve] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:  # the last line of a run that was killed
+        except (ValueError, RecursionError):  # the last line of a run that was killed
             continue
-        if "iter" not in row:  # a validation
+        if not isinstance(row, dict) or "iter" not in row or not isinstance(row.get("step"), int):  # a validation
             continue
         for name, value in row.items():
             if name not in ("iter", "step", "epoch") and isinstance(value, (int, float)):

@@ -56,6 +56,7 @@ def comparison_page(runs: list[Run]) -> str:
     metrics = charts.overlaid_metrics(runs, LETTERS)
     return environment().get_template("comparison.html").render(
         names=names,
+        damaged=[each for run in runs for each in run.damaged],
         table=comparison_table(runs),
         metrics=metrics[:2],
         more_metrics=metrics[2:],

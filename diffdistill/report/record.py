@@ -17,7 +17,8 @@ import transformers
 
 import diffdistill
 from diffdistill.engine.device import device_name
-from diffdistill.files import write_text_whole
+from diffdistill.errors import InputError
+from diffdistill.files import read_json, write_text_whole
 from diffdistill.report.history import thin_curve
 from diffdistill.students.cut import build_on_meta
 from diffdistill.students.size import kept_layers, measure
@@ -109,9 +110,11 @@ def progress_of(runner, step: int, finished: bool) -> dict:
 
 
 def read_record(run: Path) -> dict:
-    """The record in the folder `run`; empty where there is none."""
-    file = run / FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    """The record in the folder `run`; empty where there is none, or it is damaged."""
+    try:
+        return read_json(run / FILE)
+    except InputError:
+        return {}
 
 
 def write_record(run: Path, record: Mapping) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mmengine.dist import is_main_process
+
 from diffdistill.config.check import check_checkpoint
 from diffdistill.errors import InputError, warn_once
 
@@ -17,10 +19,14 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(work_dir: str) -> Iterator[None]:
-    """Inside the block no other process can train in `work_dir`; raises InputError where one does.
+    """Inside the block no other run can train in `work_dir`; raises InputError where one does.
 
-    The system lets go of the lock when the process ends, however it ends. The file goes with the block.
+    Of several ranks the first holds the lock. The system lets go of it when the process ends, however it ends. The file goes
+    with the block.
     """
+    if not is_main_process():
+        yield
+        return
     folder = Path(work_dir)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / LOCK

@@ -13,11 +13,13 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
 from diffdistill.config.folders import check_work_folder
-from diffdistill.config.stages import exported, plan_stages, run_name, stage_configs, title_of
+from diffdistill.config.stages import check_stages, exported, run_name, stage_configs, title_of
+from diffdistill.engine.launch import start_ranks
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import check_weights
 from diffdistill.files import finish_writing, read_json, write_text_whole, write_whole
 from diffdistill.report.write import warn_of_errors, write_report
+from diffdistill.runs.folder import LOCK, locked
 
 
 def train_stages(config: Config, resume: str | None, train: Callable[[Config, str | None], None]) -> None:
@@ -28,12 +30,20 @@ def train_stages(config: Config, resume: str | None, train: Callable[[Config, st
     if resume not in (None, "auto"):
         raise InputError(f"--resume={resume}: a run in stages finds its checkpoint by itself; give --resume without a path")
     stages = stage_configs(config)
-    plan_stages(stages)
-    for each in (config, *stages):
-        check_work_folder(each)
+    check_work_folder(config)
+    check_stages(stages)
+    if config.launcher != "none":
+        start_ranks(config)
+    with locked(config.work_dir):
+        train_all(config, stages, resume, train)
+
+
+def train_all(config: Config, stages: list[Config], resume: str | None, train: Callable[[Config, str | None], None]) -> None:
+    """Train those of `stages` that have not finished; see `train_stages`."""
     for number, stage in enumerate(stages):
         if resume and has_finished(stage):
             print_log(f"{title_of(stage)}, finished before", "current")
+            Path(stage.work_dir, LOCK).unlink(missing_ok=True)  # killed after it had finished
             continue
         # Its student or its figures are damaged: both come again from its last checkpoint, to the bit.
         exports_again = bool(resume) and Path(stage.work_dir, "results.json").exists()

@@ -2,12 +2,10 @@
 
 import functools
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
 
 from diffdistill.config.check import check
 from diffdistill.engine.launch import lost_a_rank, start_ranks
@@ -15,7 +13,7 @@ from diffdistill.engine.runner import PlannedRunner
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint
 from diffdistill.engine.stopping import stop_request
 from diffdistill.errors import Diverged, InputError
-from diffdistill.files import disk_error
+from diffdistill.files import describe_disk_error
 from diffdistill.models.build import build_model
 from diffdistill.runs.folder import how_to_resume, last_checkpoint, locked
 from diffdistill.runs.prior_pictures import make_class_pictures, name_class_folder
@@ -31,6 +29,7 @@ def train(config: Config, resume: str | None = None, launcher: str = "none") -> 
         if config.get("stages"):
             from diffdistill.runs.staged import train_stages
 
+            config.launcher = launcher
             train_stages(config, resume, functools.partial(train, launcher=launcher))
         else:
             train_one(config, resume, launcher)
@@ -61,7 +60,7 @@ def train_one(config: Config, resume: str | None, launcher: str) -> None:
                 find_unused_parameters=config.find_unused_parameters,
             )
     try:
-        with locked(config.work_dir) if is_main_process() else nullcontext():
+        with locked(config.work_dir):
             make_class_pictures(config, build)
             PlannedRunner.around(config, build).train()
     except (KeyboardInterrupt, Exception) as error:
@@ -74,8 +73,7 @@ def train_one(config: Config, resume: str | None, launcher: str) -> None:
 def in_one_line(error: BaseException, config: Config) -> BaseException:
     """What to tell of an `error` that has ended a training: one line and how to go on; what nobody could know stays it."""
     resume = how_to_resume(config.work_dir)
-    causes = list(chain(error))
-    if interrupt := next((each for each in causes if isinstance(each, KeyboardInterrupt)), None):
+    if interrupt := next((each for each in chain(error) if isinstance(each, KeyboardInterrupt)), None):
         # During a save or in a worker, torch raises an error of its own over it.
         return type(interrupt)(f"{interrupt or 'interrupted'}; {resume}")
     if isinstance(error, Diverged):
@@ -87,15 +85,15 @@ def in_one_line(error: BaseException, config: Config) -> BaseException:
             " (train_cfg.max_iters and val_interval, begin and end of param_scheduler, the intervals of default_hooks"
             " but for an EMA's); or set model.gradient_checkpointing=True"
         )
-    if worker := next((each for each in causes if str(each).startswith("DataLoader worker")), None):
+    if worker := next((each for each in chain(error) if str(each).startswith("DataLoader worker")), None):
         died = str(worker).partition(". ")[0].rstrip(".")
         return InputError(
             f"{died}; where the system has ended it for lack of memory, lower train_dataloader.num_workers; {resume}"
         )
-    if any(lost_a_rank(each) for each in causes):
+    if any(lost_a_rank(each) for each in chain(error)):
         return InputError(f"another rank has ended, and its own output says why; {resume}")
-    if disk := next((each for each in causes if isinstance(each, OSError) and disk_error(each)), None):
-        return InputError(f"{disk.filename or config.work_dir}: {disk.strerror}; {resume}")
+    if trouble := describe_disk_error(error):
+        return InputError(f"{trouble}; {resume}")
     return error
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from torch import nn
@@ -27,7 +26,6 @@ from diffdistill.files import read_lines
 from diffdistill.models.plan import DTYPES, warn_of_half_on_cpu
 from diffdistill.registry import MODELS
 from diffdistill.runs.load import Trained, exported_student
-from diffdistill.sampling.grid import picture_grid
 from diffdistill.students.size import count
 
 
@@ -198,18 +196,6 @@ def draw_rows(found: Iterator[Sampler], prompts: Sequence[str], seeds: Sequence[
             rows.append(Row(sampler.name, sampler.parameters, sampler.steps, pictures, statistics.median(times)))
             del sampler  # its models are not needed any more
     return rows
-
-
-def save_samples(rows: Sequence[Row], prompts: Sequence[str], folder: str) -> Path:
-    """Write every picture as `<row>_<column>.png` and all of them as `grid.png`; returns the grid's path."""
-    out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    for row in rows:
-        for column, picture in enumerate(row.pictures):
-            Image.fromarray(picture).save(out / f"{row.name}_{column}.png")
-    path = out / "grid.png"
-    picture_grid([row.pictures for row in rows], [row.label for row in rows], list(prompts)).save(path)
-    return path
 
 
 def all_prompts(given: Sequence[str], file: str | None, pictures: int = 1) -> list[str]:

@@ -2,11 +2,11 @@
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from diffdistill.errors import InputError
 from diffdistill.students.cut import build, config_key, path_matches
@@ -15,20 +15,22 @@ from diffdistill.students.denoisers.rules import rules_of
 Choice = bool | Sequence[str]  # all blocks, none, or those whose path, or that of a module around them, fits a pattern
 
 
-def recompute(denoiser: nn.Module, choice: Choice) -> nn.Module:
+def recompute(denoiser: nn.Module, choice: Choice, contexts: Callable[[], tuple] = noop_context_fn) -> nn.Module:
     """Recompute the activations of the chosen blocks of `denoiser` in backward; returns it.
 
-    Which modules of a class can be recomputed, diffusers decides: ResNets and transformer layers.
+    Which modules of a class can be recomputed, diffusers decides: ResNets and transformer layers. `contexts` returns those
+    in which a module runs, and runs again.
     """
-    if choice is True:
-        denoiser.enable_gradient_checkpointing()
-    elif choice:
-        chosen = {module for name, module in denoiser.named_modules() if is_chosen(name, choice)}
+    if choice is False:
+        return denoiser
+    chosen = {module for name, module in denoiser.named_modules() if choice is True or is_chosen(name, choice)}
 
-        def run(module, *inputs):
-            return checkpoint(module, *inputs, use_reentrant=False) if module in chosen else module(*inputs)
+    def run(module, *inputs):
+        if module not in chosen:
+            return module(*inputs)
+        return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)
 
-        denoiser.enable_gradient_checkpointing(run)
+    denoiser.enable_gradient_checkpointing(run)
     return denoiser
 
 

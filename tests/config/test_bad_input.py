@@ -1,5 +1,6 @@
 """Whatever is wrong with what the user gave ends a tool with status 2 and one line, before anything is written."""
 
+import json
 import os
 import shutil
 import time
@@ -13,6 +14,7 @@ from diffdistill.command import one_line, parse_options
 from diffdistill.config.check import check
 from diffdistill.config.read import load_config
 from diffdistill.errors import InputError
+from diffdistill.registry import MODELS
 
 
 def assert_one_line(ended: runs.Ended, *parts: str):
@@ -82,7 +84,7 @@ ROWS = [
     (dict(model__teacher__type="StableDiffusionX"), ["model.teacher.type='StableDiffusionX'", "StableDiffusionXL"]),
     (dict(model__method__type="Denoise"), ["model.method.type='Denoise'", "DenoisingKD"]),
     (dict(model__losses__task__type="TaskLos"), ["model.losses.task.type='TaskLos'", "TaskLoss"]),
-    (dict(model__losses__task=2), ["model.losses.task=2", "type"]),
+    (dict(model__losses__task=2), ["model.losses.task=2", "a dict"]),
     (dict(model__losses__output__weighting__type="MinSRN"), ["model.losses.output.weighting.type='MinSRN'", "MinSNR"]),
     (dict(model__method__timesteps__type="Cubic"), ["model.method.timesteps.type='Cubic'", "CubicTimesteps"]),
     (
@@ -108,9 +110,9 @@ ROWS = [
     ),
     (dict(model__teacher__zero_terminal_snr=True), ["predicts epsilon", "v_prediction"]),
     (dict(model__sampling__scheduler="DDIM"), ["model.sampling.scheduler='DDIM'", "DDIMScheduler"]),
-    (dict(model__student__keep="everything"), ["model.student.keep='everything'", "_delete_"]),
+    (dict(model__student__keep="everything"), ["model.student.keep='everything'", "a dict"]),
     (dict(model__student__keep__mid_blok="[0]"), ["student.keep['mid_blok']", "mid_block.resnets"]),
-    (dict(model__student__keep__mid_block__resnets="[0]"), ["student.keep['mid_block']", "write a config"]),
+    (dict(model__student__keep__mid_block__resnets="[0]"), ["model.student.keep.mid_block", "{'a.b': ...}"]),
     (dict(model__student__keep__down_blocks="[0,7]"), ["student.keep['down_blocks']", "layers 0 to 2"]),
     (dict(model__student__keep__down_blocks="[0,1]"), ["student.keep", "up_blocks [1, 2]"]),
     (dict(model__feature_pairs__rule="nxt"), ["feature_pairs.rule 'nxt'", "'next'"]),
@@ -282,6 +284,7 @@ def test_a_hub_name_without_a_network_is_one_line(captioned_folder, tmp_path):
         ("test", [runs.SHAPES, "--checkpoint", ".", "--json", "/nowhere/x.json"], ["--json=/nowhere/x.json"]),
         ("test", [runs.PUBLISHED, "--checkpoint", ".", "--batches", "0"], ["--batches=0"]),
         ("sample", ["/nowhere", "--prompt", "a"], ["source=/nowhere", "no such folder"]),
+        ("sample", ["/nowhere", "--prompt", "a", "--steps", "0"], ["--steps=0", "1 or more"]),
         ("sample", ["diffdistill::nothing", "--prompt", "a"], ["diffdistill::nothing", "the package"]),
         ("sample", [runs.PUBLISHED, "--prompt", "a"], ["unet does not exist", "--checkpoint"]),
     ],
@@ -301,3 +304,43 @@ def test_a_half_downloaded_pipeline_cannot_be_sampled(tiny_sdxl, tmp_path):
     ended = runs.tool("sample", folder, "--prompt", "a", "--out", tmp_path / "out")
     assert_one_line(ended, folder)
     assert not (tmp_path / "out").exists()
+
+
+def edit(file: Path, **changes):
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def name_fp16(folder: Path):
+    for file in folder.rglob("*.safetensors"):
+        file.rename(file.with_suffix(".fp16.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda folder: edit(folder / "unet" / "config.json", in_channels=9), ["takes 9 channels", "inpainting"]),
+        (lambda folder: edit(folder / "unet" / "config.json", class_embed_type="timestep"), ["class_embed_type='timestep'"]),
+        (lambda folder: edit(folder / "unet" / "config.json", num_class_embeds=3), ["num_class_embeds=3"]),
+        (lambda folder: edit(folder / "unet" / "config.json", addition_embed_type=None), ["addition_embed_type=None"]),
+        (name_fp16, ["unet/ has weights of the variant fp16 alone", "model.teacher.variant='fp16'"]),
+    ],
+    ids=["inpainting", "classes", "class table", "no sizes", "fp16"],
+)
+def test_a_pipeline_for_something_else_is_named(thin_sdxl, tmp_path, change, parts):
+    folder = shutil.copytree(thin_sdxl, tmp_path / "pipeline")
+    change(folder)
+    with pytest.raises(InputError) as error:
+        MODELS.build(dict(type="StableDiffusionXL", checkpoint=str(folder)))
+    assert [part for part in [str(folder), *parts] if part not in str(error.value)] == [], error.value
+
+
+def test_a_single_file_is_no_pipeline(thin_sdxl):
+    file = thin_sdxl / "unet" / "diffusion_pytorch_model.safetensors"
+    with pytest.raises(InputError, match="a single file; needed is a folder .*from_single_file"):
+        MODELS.build(dict(type="StableDiffusionXL", checkpoint=str(file)))
+
+
+def test_weights_of_a_variant_are_taken_where_the_config_says_so(thin_sdxl, tmp_path):
+    folder = shutil.copytree(thin_sdxl, tmp_path / "pipeline")
+    name_fp16(folder)
+    assert MODELS.build(dict(type="StableDiffusionXL", checkpoint=str(folder), variant="fp16")).load_denoiser()

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import sys
 from functools import cache
 
 import pytest
@@ -12,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 from diffdistill.config.check import check_model, check_parts
 from diffdistill.config.read import find_config, load_config
 from diffdistill.config.stages import stage_configs
+from diffdistill.errors import InputError
 from diffdistill.families.architectures import hub_names, load_architecture
 from diffdistill.models.plan import Plan
 
@@ -185,3 +187,65 @@ def test_a_student_of_ones_own_is_a_config_outside_the_project(tiny_sdxl, tmp_pa
     work_dir = mine / "work_dirs" / "thinner"
     assert all((work_dir / name).exists() for name in runs.FILES)
     assert Config.fromfile(work_dir / "unet" / "config.json").transformer_layers_per_block == [1, 2, 2]
+
+
+HARMFUL = "danger: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['ran']]\n"
+
+
+@pytest.mark.parametrize("kind", ["yaml", "yml", "json"])
+def test_a_config_is_a_python_file(kind, tmp_path, monkeypatch):
+    """MMEngine reads YAML by a loader that runs what a tag says."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"harm.{kind}").write_text(HARMFUL)
+    (tmp_path / "heir.py").write_text(f"_base_ = ['./heir_of.py', './harm.{kind}']\n")
+    (tmp_path / "heir_of.py").write_text("a = 1\n")
+    for config in (f"harm.{kind}", "heir.py"):
+        with pytest.raises(InputError, match=rf"harm\.{kind}: a config is a Python file"):
+            load_config(config)
+    with pytest.raises(InputError, match=rf"harm\.{kind}: a config is a Python file"):
+        load_config(runs.SHAPES, protocol=f"harm.{kind}")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_configs_that_inherit_in_a_circle(tmp_path):
+    for name, base in (("one", "two"), ("two", "three"), ("three", "two")):
+        (tmp_path / f"{name}.py").write_text(f"_base_ = ['./{base}.py']\n")
+    with pytest.raises(InputError, match=r"in a circle; two\.py from three\.py from two\.py"):
+        load_config(str(tmp_path / "one.py"))
+
+
+def write_with_imports(folder, **imports) -> str:
+    base = runs.ROOT / "configs" / "shapes" / "small_sd_xl_shapes.py"
+    (folder / "mine.py").write_text(f"_base_ = [{str(base)!r}]\ncustom_imports = dict(_delete_=True, **{imports!r})\n")
+    return str(folder / "mine.py")
+
+
+def test_a_module_beside_the_config_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", list(sys.path))
+    (tmp_path / "my_own_loss.py").write_text(
+        "from diffdistill.losses import TaskLoss\nfrom diffdistill.registry import MODELS\n"
+        "@MODELS.register_module()\nclass MyOwnLoss(TaskLoss): ...\n"
+    )
+    config = load_config(write_with_imports(tmp_path, imports=["my_own_loss"]), {"model.losses.task.type": "MyOwnLoss"})
+    check_parts(config)
+
+
+@pytest.mark.parametrize(
+    ("imports", "message"),
+    [
+        (dict(imports=["not_here"]), r"custom_imports.imports: not_here cannot be imported \(ModuleNotFoundError"),
+        (dict(imports="os.nothing"), "os.nothing cannot be imported"),
+        (dict(imports=["broken"]), r"broken cannot be imported \(ZeroDivisionError"),
+        (dict(imports=[3]), r"custom_imports.imports=\[3\] must be a list"),
+        (dict(imprts=["os"]), "custom_imports.imprts is not a key"),
+    ],
+)
+def test_what_cannot_be_imported_is_named(imports, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", list(sys.path))
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    with pytest.raises(InputError, match=message):
+        load_config(write_with_imports(tmp_path, **imports))
+
+
+def test_an_import_may_fail_where_the_config_says_so(tmp_path):
+    load_config(write_with_imports(tmp_path, imports=["not_here"], allow_failed_imports=True))

@@ -12,7 +12,7 @@ import datasets
 import pytest
 import torch
 from datasets.packaged_modules.parquet.parquet import Parquet
-from mmengine.dataset import default_collate
+from mmengine.dataset import InfiniteSampler, default_collate
 from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data import default_collate as torch_collate
@@ -300,6 +300,15 @@ def test_skipping_is_the_same_in_workers_and_reaches_the_batch(folder):
             assert one == other
     assert alone[0]["sample"] == ["row 0 (00.png)", "row 2 (02.png)", "row 2 (02.png)", "row 3 (03.png)"]
     assert [json.loads(line)["row"] for line in "".join(alone[1]["skipped"]).splitlines()] == [7, 8]
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_set_smaller_than_a_batch_and_than_the_number_of_workers_goes_round(folder, workers):
+    source = write_jsonl(folder / "list.jsonl", {"image": "00.png", "text": "a dog"})
+    data = CaptionedImages(source, pipeline=[{"type": "PackInputs"}])
+    loader = DataLoader(data, 4, sampler=InfiniteSampler(data), num_workers=workers, collate_fn=default_collate)
+    batches = iter(loader)
+    assert [next(batches)["sample"] for _ in range(2)] == [["row 0 (00.png)"] * 4] * 2
 
 
 # Paths

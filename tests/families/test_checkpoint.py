@@ -1,11 +1,15 @@
 """What cannot be loaded is refused in one line that names the key and its value."""
 
+import contextlib
 import json
 import shutil
+import socket
+import threading
 
 import diffusers
 import pytest
 import torch
+from huggingface_hub import constants
 
 from diffdistill.errors import InputError
 from diffdistill.families import StableDiffusion, StableDiffusionXL
@@ -66,7 +70,7 @@ def test_a_file_that_was_cut_short_is_refused(copy, file):
 def test_weights_that_were_cut_short_are_found_before_anything_is_loaded(copy, model):
     weights = next((copy / model).glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-4])
-    expected = f"{KEY}={copy}: {model}/{weights.name} is cut short or damaged; download it again"
+    expected = f"{KEY}={copy}: {model}/{weights.name} is cut short or damaged; get it again"
     assert refusal(StableDiffusionXL, checkpoint=str(copy)) == expected
 
 
@@ -147,3 +151,35 @@ def test_a_schedule_that_cannot_be_trained_with_is_refused(copy):
     file = copy / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"prediction_type": "sample"}))
     assert "prediction_type 'sample' is not supported" in refusal(StableDiffusionXL, checkpoint=str(copy))
+
+
+@pytest.fixture
+def silent_hub(monkeypatch):
+    """A hub that accepts connections and never answers; returns those it has accepted."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        accepted = []
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):  # closed
+                while True:
+                    accepted.append(server.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/{{repo_id}}/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+        monkeypatch.setattr("diffdistill.families.checkpoint.PATIENCE", 0.5)
+        yield accepted
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in accepted:
+        connection.close()
+
+
+def test_a_hub_that_never_answers_is_asked_once(silent_hub, caplog):
+    for _ in range(2):
+        message = refusal(StableDiffusionXL, checkpoint="someone/sdxl")
+        assert "model_index.json cannot be fetched from the hub (no connection?)" in message
+    assert len(silent_hub) == 1
+    assert "the Hugging Face Hub does not answer (ReadTimeout); going on with what is cached" in caplog.text

@@ -22,7 +22,6 @@ class PoisonBatches(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         if runner.iter + 1 in self.steps:
             data_batch["pixel_values"] = torch.full_like(torch.stack(list(data_batch["pixel_values"])), float("nan"))
-            data_batch["sample"] = [f"row {runner.iter}"]
 
 
 @HOOKS.register_module()

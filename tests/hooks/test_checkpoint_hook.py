@@ -29,7 +29,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(thin_sdxl, tmp_path, limit
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert ended.code == 2, ended
     assert ended.err == (
-        f"error: {work_dir / 'iter_4.pth'}: File too large;"
+        f"error: {work_dir / 'iter_4.pth'}: File too large; the system sets a limit to files; raise it (ulimit -f),"
+        " or choose another disk;"
         f" the same command with --resume goes on from {work_dir / 'iter_2.pth'}\n"
     )
     assert runs.checkpoint(work_dir, 2)["meta"]["iter"] == 2

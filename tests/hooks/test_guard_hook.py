@@ -1,6 +1,7 @@
 """Updates that are not finite are left out, told and counted; a run that makes no others stops."""
 
 import json
+import re
 
 import faults  # noqa: F401  (its hooks)
 import pytest
@@ -39,21 +40,25 @@ def run(thin_sdxl, tmp_path_factory):
     return runs.trained(TASK_ONLY, tmp_path_factory.mktemp("guarded") / "run", options)
 
 
-def test_an_update_that_is_left_out_is_told_with_its_samples(run):
-    told = [line.partition("WARNING - ")[2] for line in run.out.splitlines() if "left out: its" in line]
-    assert told == [
-        "update of step 4 left out: its loss is not finite; among its samples: row 2",
-        "update of step 6 left out: its loss is not finite; among its samples: row 5",
-    ]
-
-
-def test_it_is_kept_for_a_resume_and_the_report(run):
+def test_an_update_that_is_left_out_is_told_and_kept_with_its_samples(run):
+    """Those of the one batch of two that was bad; the shapes are told by their numbers."""
     kept = runs.checkpoint(run.work_dir, 8)["message_hub"]["runtime_info"]
-    assert kept["skipped_steps"] == [
-        dict(step=4, reason="loss is not finite", samples=["row 2"]),
-        dict(step=6, reason="loss is not finite", samples=["row 5"]),
-    ]
     assert kept["skipped_in_a_row"] == 0
+    assert [(each["step"], each["reason"]) for each in kept["skipped_steps"]] == [
+        (4, "loss is not finite"),
+        (6, "loss is not finite"),
+    ]
+    told = [line.partition("WARNING - ")[2] for line in run.out.splitlines() if "left out: its" in line]
+    for line, each in zip(told, kept["skipped_steps"], strict=True):
+        first, second = each["samples"]
+        assert re.fullmatch(r"picture \d+", first)
+        assert line == (
+            f"update of step {each['step']} left out: its loss is not finite; among its samples: {first}, {second}"
+        )
+    assert json.loads((run.work_dir / "results.json").read_text())["skipped_steps"] == kept["skipped_steps"]
+    page = (run.work_dir / "report.html").read_text()
+    assert "steps that were skipped</th><td class=bad>2</td>" in page
+    assert f"<li>step 4: loss is not finite ({', '.join(kept['skipped_steps'][0]['samples'])})</li>" in page
 
 
 def test_nothing_that_is_not_finite_is_kept(run):
@@ -74,10 +79,11 @@ def test_a_run_stops_after_too_many_in_a_row_and_goes_on_from_what_was_good(thin
     bad = options | runs.fault("PoisonBatches", steps="[3,4,5,6]") | dict(default_hooks__guard__max_in_a_row=3)
     ended = train(tmp_path / "run", bad)
     assert ended.code == 3, ended
-    assert ended.err == (
-        "error: the loss was not finite in 3 updates in a row, the last at step 5; among its samples: row 4; the same"
-        f" command with --resume goes on from {tmp_path / 'run' / 'iter_2.pth'}, with a lower optim_wrapper.optimizer.lr or"
-        " without those samples\n"
+    assert re.fullmatch(
+        r"error: the loss was not finite in 3 updates in a row, the last at step 5; among its samples: picture \d+,"
+        rf" picture \d+; the same command with --resume goes on from {tmp_path}/run/iter_2\.pth, with a lower"
+        r" optim_wrapper\.optimizer\.lr or without those samples\n",
+        ended.err,
     )
     assert not (tmp_path / "run" / "unet").exists()
     runs.trained(TASK_ONLY, tmp_path / "run", options, "--resume")

@@ -114,3 +114,75 @@ def test_git_state(tmp_path):
     assert not clean["dirty"]
     (tmp_path / "file").write_text("two")
     assert git_state(tmp_path) == dict(commit=clean["commit"], dirty=True)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"a": ', b"[1, 2]", b"null", b"\xff\xfe", b'{"validation": 3, "starts": 3}', b"[" * 9999]
+)
+@pytest.mark.parametrize("name", ["results.json", "report.json"])
+def test_a_page_without_a_damaged_file_says_so(name, content, copy):
+    (copy / name).write_bytes(content)
+    ended = runs.tool("report", copy)
+    assert ended.code == 0, ended
+    page = (copy / "report.html").read_text()
+    assert f"<p>Left out: copy/{name} is damaged: " in page
+    assert "caption accuracy" in page  # from the other file
+    ended = runs.tool("report", copy, copy, "--out", copy / "both.html")
+    assert ended.code == 0, ended
+    assert f"<p>Left out: copy/{name} is damaged: " in (copy / "both.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("results.json", dict(validation=[3])),
+        ("results.json", dict(validation=[dict(model="student", step="x", accuracy=1.0)])),
+        ("results.json", dict(student=3)),
+        ("report.json", dict(starts=[3])),
+        ("report.json", dict(network=dict(a=1))),
+        ("report.json", dict(history=dict(loss=[[1, 2], [1.0]]))),
+    ],
+)
+def test_values_that_no_run_writes_are_one_line(name, change, copy):
+    content = json.loads((copy / name).read_text())
+    (copy / name).write_text(json.dumps(content | change))
+    before = (copy / "report.html").read_bytes()
+    ended = runs.tool("report", copy)
+    assert ended.code == 2, ended
+    assert ended.err.startswith(f"error: {copy}: results.json, report.json or a log there is damaged (")
+    assert ended.err.count("\n") == 1
+    assert (copy / "report.html").read_bytes() == before
+
+
+def test_odd_names_logs_and_pictures_do_no_harm(copy):
+    for name in (
+        "step_.png",
+        "step_x.png",
+        "step_-1.png",
+        "step_3 (1).png",
+        "step_²۳.png",
+        "step_" + 200 * "9" + ".png",
+        "step_03.png",
+    ):
+        (copy / "samples" / name).write_bytes(b"")
+    (copy / "samples" / "step_4.png").mkdir()
+    (copy / "stage_1_x").write_text("")
+    (copy / "20990101_000000").write_text("")
+    (scalars,) = copy.glob("*/vis_data/scalars.json")
+    scalars.write_bytes(
+        b'\xff\n5\n[1]\n{"iter": 1}\n{"iter": 1, "step": "x", "loss": 1}\n' + b"[" * 9999 + b"\n" + scalars.read_bytes()
+    )
+    (config,) = copy.glob("*/vis_data/config.py")
+    config.write_bytes(b"\xff" + config.read_bytes())
+    run = read_run(copy)
+    assert [grid.step for grid in run.grids] == [3, 4, 6]
+    assert run.curves["loss"][0] == [1, 2, 3, 4, 5, 6]
+    assert runs.tool("report", copy).code == 0
+
+
+def test_a_damaged_record_does_not_stop_the_report_of_a_resumed_run(copy, thin_sdxl):
+    (copy / "report.json").write_text('{"starts": ')
+    runs.trained(
+        runs.SHAPES, copy, runs.shapes(thin_sdxl, **runs.SIX_STEPS | dict(train_cfg__max_iters=7), **runs.EMA), "--resume"
+    )
+    assert json.loads((copy / "report.json").read_text())["step"] == 7

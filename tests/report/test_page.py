@@ -152,6 +152,7 @@ def test_many_large_grids_are_thinned_and_made_small(tmp_path, monkeypatch):
 
 def test_a_report_that_fails_does_not_end_a_training(thin_sdxl, tmp_path):
     (tmp_path / "run" / "report.html").mkdir(parents=True)  # so that no file can be put in its place
+    (tmp_path / "run" / "20260101_000000").mkdir()  # of a run before, or this one would be refused
     ended = runs.trained("small_sd_xl_shapes_task_only.py", tmp_path / "run", runs.shapes(thin_sdxl))
     assert (ended.work_dir / "results.json").exists()
     assert re.search(r"WARNING - no report: IsADirectoryError", ended.out + ended.err)

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from diffdistill.config.read import drop_scopes, read_config
+from diffdistill.config.dumped import read_dumped
+from diffdistill.config.read import drop_scopes
 from diffdistill.config.stages import last_stage
+from diffdistill.files import read_json
 from diffdistill.metrics.record import Role, role_of
 from diffdistill.models.saved import step_of
-from diffdistill.report.data import read_json
 
 
 @dataclass
@@ -71,9 +72,9 @@ def find_source(config: Config, checkpoint: str, averaged: bool | None = None) -
     if not results.get("versions"):  # of a test, or of anything else
         results = {}
     run = path.parent if results else None
-    dumped = run / f"{results['config']}.py" if run else None
+    dumped = run / f"{Path(str(results.get('config'))).name}.py" if run else None  # a name, wherever the file is from
     if dumped and dumped.exists():
-        config = read_config(dumped)
+        config = read_dumped(dumped)
         drop_scopes(config._cfg_dict)
         config.work_dir = str(run)
         config = last_stage(config)
