@@ -233,7 +233,7 @@ def test_a_checkpoint_of_a_wider_student_is_refused(shapes_run, tiny_sdxl, tmp_p
 
 
 def test_ranks_must_have_been_started(train):
-    assert_one_line(train("--launcher=pytorch"), "--launcher=pytorch", "torch.distributed.run")
+    assert_one_line(train("--launcher=pytorch"), "--launcher=pytorch", "torchrun")
 
 
 def test_the_first_pictures_are_read_before_anything_is_loaded(train, captioned_folder, tmp_path):
