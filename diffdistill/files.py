@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 
 from diffdistill.errors import InputError
 
+LONGEST_NAME = 255  # bytes; of common file systems
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 NO_HUB_NAMES = (".py", ".parquet", ".jsonl", ".csv", ".txt", ".safetensors", ".pth")  # files that are not there
 ALLOW_PICKLES = "DIFFDISTILL_ALLOW_PICKLES"  # no key of a config: a config may be a stranger's, too

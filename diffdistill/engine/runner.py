@@ -87,7 +87,7 @@ class PlannedRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """The model in its wrapper of several ranks; one that is sharded is not moved to the GPU as a whole before."""
-        if is_sharding(model_wrapper_cfg) and not is_model_wrapper(model):
+        if self.distributed and is_sharding(model_wrapper_cfg) and not is_model_wrapper(model):
             return MODEL_WRAPPERS.build(model_wrapper_cfg, default_args=dict(module=model))
         return super().wrap_model(model_wrapper_cfg, model)
 
