@@ -1,7 +1,9 @@
 """What the command-line tools share."""
 
 import ast
+import codecs
 import functools
+import io
 import logging
 import os
 import select
@@ -36,8 +38,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         if not sys.stderr.isatty():
             os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # a terminal or a pipe that is not UTF-8 has no frames and bars
-                stream.reconfigure(errors="replace")
+            if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+                stream.reconfigure(errors="replace")  # such a terminal or pipe has no frames and bars
         try:
             main()
         except InputError as error:

@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 
 from diffdistill.errors import InputError
 
+LONGEST_NAME = 255  # bytes; of common file systems
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 NO_HUB_NAMES = (".py", ".parquet", ".jsonl", ".csv", ".txt", ".safetensors", ".pth")  # files that are not there
 ALLOW_PICKLES = "DIFFDISTILL_ALLOW_PICKLES"  # no key of a config: a config may be a stranger's, too
@@ -179,8 +180,6 @@ def read_json(file: Path, name: str | None = None) -> dict:
 def check_folder(folder: str, option: str, given: str | None = None) -> None:
     """Raise InputError unless `folder`, of what was `given` as `option`, can be written; it is not created."""
     found = Path(folder).absolute()
-    if (longest := max(len(os.fsencode(part)) for part in found.parts)) > LONGEST_NAME:
-        raise InputError(f"{option}={folder[:60]}...: a name of {longest} bytes; file systems take {LONGEST_NAME} at most")
     try:
         while not found.exists():
             found = found.parent

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from diffdistill import registry
 from diffdistill.config.annotations import check_fits, signature_of
+from diffdistill.config.fit import check_memory
 from diffdistill.config.folders import check_work_folder
 from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.config.sections import check_together
@@ -48,6 +49,7 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
     check_batch(config, plan)
     check_training(config, plan)
     check_sharding(config, plan)
+    check_memory(config, plan)
     if checkpoint:
         meta = check_checkpoint(checkpoint, plan)
         if config.get("resume"):

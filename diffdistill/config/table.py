@@ -12,12 +12,12 @@ from rich.text import Text
 TEACHER, STUDENT, LOST = "cyan", "bold green", "grey42"
 MEMORY = {
     "weights": "trained weights, fp32",
-    "gradients": "their gradients, fp32",
     "optimizer": "optimizer state",
     "ema": "averaged weights (EMA)",
     "teacher": "teacher's denoiser",
     "frozen": "what else is frozen",
-    "features": "features of the pairs",
+    "gradients": "gradients, fp32",
+    "activations": "activations and features",
 }
 COSTS = {"gmacs": "GMACs", "gmacs_without_attention": "  without attention"}
 LAYERS = {"resnets": "ResNets", "attentions": "attentions", "transformer_blocks": "transformer layers"}
@@ -97,7 +97,7 @@ def pair_lists(figures: Mapping) -> RenderableType:
 
 
 def memory_table(figures: Mapping) -> Table:
-    """A table of what stays in memory during training and of the trained weights on disk, in GB of 10^9 bytes."""
+    """A table of what is in memory at the peak of training and of the trained weights on disk, in GB of 10^9 bytes."""
     memory = figures["memory"]
     table = grid("", "GB", " ")
     for key, label in MEMORY.items():
@@ -108,9 +108,25 @@ def memory_table(figures: Mapping) -> Table:
             style = TEACHER if key in ("teacher", "frozen") else STUDENT
             table.add_row(label, f"{value / 1e9:.2f}", bar(value, memory["total"], style))
     table.add_section()
-    table.add_row("in all, without activations", Text(f"{memory['total'] / 1e9:.2f}", "bold"), "")
+    table.add_row("in all", Text(f"{memory['total'] / 1e9:.2f}", "bold"), "")
     disk = figures["disk"]
     table.add_row("trained weights on disk", f"{disk['float32'] / 1e9:.2f}", f"{disk['float16'] / 1e9:.2f} in fp16")
+    return table
+
+
+def fit_table(figures: Mapping) -> Table:
+    """Lines that save memory with the GB that each saves by itself, and the fewest that make the training fit a GPU."""
+    fits = figures["fits"]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column()
+    for line, saved in fits["savers"].items():
+        table.add_row(f"-{max(saved, 0) / 1e9:.2f}", line.replace(" ", "\n"))
+    table.add_row("", "")
+    for size, chosen in fits["gpus"].items():
+        least = f"too small; all of them come to {fits['least'] / 1e9:.2f} GB"
+        text = least if chosen is None else "\n".join(chosen).replace(" ", "\n") or "as it is"
+        table.add_row(f"{size} GB", Text(text, LOST if chosen is None else STUDENT))
     return table
 
 
@@ -133,6 +149,8 @@ def print_summary(figures: Mapping, title: str, console: Console | None = None) 
         pair_lists(figures) if count else Text("no loss compares features", LOST),
         Text(f"\ntraining memory, {figures['trainable_parameters']:,} trainable parameters", "bold"),
         memory_table(figures),
+        Text("\nwhat saves memory, in GB, and the least of it that fits a GPU\n", "bold"),
+        fit_table(figures),
     ]
     panel = Panel(
         Group(*sections), title=f"[bold]{title}", box=box.ROUNDED, padding=(1, 2, 0, 2), width=min(console.width, 88)

@@ -131,10 +131,11 @@ def check_loader(config: Config, part: str, dataset, needs: tuple[str, ...], ite
     try:
         loader = build_dataloader(dict(config[where], dataset=Shared(dataset)), seed=0)
         batch = loader.collate_fn([item]) if item is not None else {}
+        # Of a subject there are two samples, its own and one of its class; of everything else one.
+        (item, batch) = (item[0], batch[0]) if isinstance(item, (list, tuple)) else (item, batch)
     except WHY_NOT as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{where}: {reason[:300]}") from error
-    item = item[0] if isinstance(item, (list, tuple)) else item  # a picture of the subject and one of its class
     if item is not None and (lacking := [name for name in needs if name not in item]):
         hint = "; PackInputs, as the last transform of its pipeline, makes them" if "image" in item else ""
         raise InputError(f"{where}.dataset: a sample has {', '.join(item)}, and no {' and no '.join(lacking)}{hint}")

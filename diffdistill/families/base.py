@@ -71,8 +71,7 @@ class Family:
         self.variant, self.quantize, self.offload = variant, quantize, offload
         there = check_parts(self)
         self.models = tuple(name for name in self.models if name in there)
-        models = [name for name in (self.denoiser_name, *self.models) if not (vae and name == "vae")]
-        self.checkpoint.check_components(models, variant)
+        self.checkpoint.check_components([self.denoiser_name, *(n for n in self.models if not vae or n != "vae")], variant)
         self.checkpoint.check_tokenizers([name for name in there if name.startswith("tokenizer")])
         if self.vae:
             self.vae.check_components([""])

@@ -188,7 +188,7 @@ def cut(file: Path):
     [
         (lambda folder: (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink(), ["unet/", "no weights"]),
         (lambda folder: cut(folder / "vae" / "diffusion_pytorch_model.safetensors"), ["vae/", "cut short"]),
-        (lambda folder: cut(folder / "unet" / "config.json"), ["unet/config.json", "not valid JSON"]),
+        (lambda folder: cut(folder / "unet" / "config.json"), ["unet/config.json", "no valid JSON"]),
         (lambda folder: shutil.rmtree(folder / "text_encoder"), ["text_encoder/config.json is missing"]),
         (lambda folder: shutil.rmtree(folder / "tokenizer_2"), ["tokenizer_2/", "tokenizer_2/tokenizer.json is missing"]),
         (lambda folder: shutil.rmtree(folder / "scheduler"), ["scheduler/scheduler_config.json"]),
@@ -233,7 +233,7 @@ def test_a_checkpoint_of_a_wider_student_is_refused(shapes_run, tiny_sdxl, tmp_p
 
 
 def test_ranks_must_have_been_started(train):
-    assert_one_line(train("--launcher=pytorch"), "--launcher=pytorch", "torch.distributed.run")
+    assert_one_line(train("--launcher=pytorch"), "--launcher=pytorch", "torchrun")
 
 
 def test_the_first_pictures_are_read_before_anything_is_loaded(train, captioned_folder, tmp_path):
@@ -336,7 +336,7 @@ def test_a_pipeline_for_something_else_is_named(thin_sdxl, tmp_path, change, par
 
 def test_a_single_file_is_no_pipeline(thin_sdxl):
     file = thin_sdxl / "unet" / "diffusion_pytorch_model.safetensors"
-    with pytest.raises(InputError, match="a single file; needed is a folder .*from_single_file"):
+    with pytest.raises(InputError, match=r"a single file; needed is a folder .*from_single_file"):
         MODELS.build(dict(type="StableDiffusionXL", checkpoint=str(file)))
 
 

@@ -132,6 +132,8 @@ def serve(path: str) -> dict:
         for number, end in enumerate((os.open(os.devnull, os.O_RDONLY), *ends)):
             os.dup2(end, number)
             os.close(end)
+        # Those of the server take what it had for files, where it had files, for good.
+        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
         return json.loads(data[4:])
     for end in ends:
         os.close(end)

@@ -45,7 +45,7 @@ def test_the_record_says_how_it_was_run(shapes_run):
     assert record["not_finite"] == dict(loss=0, grad_norm=0)
     assert (record["skipped_samples"], record["skipped_steps"]) == (0, [])
     assert record["samples"] == 100_000
-    assert record["prompts"] == ["aredcircle"]  # MMEngine drops spaces in --cfg-options
+    assert record["prompts"] == ["a red circle"]
     results = json.loads((shapes_run.work_dir / "results.json").read_text())
     for role in ("teacher", "student"):
         assert record["network"][role]["parameters"] == results[role]["parameters"]
