@@ -269,6 +269,8 @@ def test_a_hub_name_without_a_network_is_one_line(captioned_folder, tmp_path):
         HF_HOME=str(tmp_path / "home"),
     )
     ended = runs.finish(process)
+    warned, _, ended.err = ended.err.partition("\n")
+    assert warned.startswith("warning: the Hugging Face Hub does not answer")
     named = "model.teacher.checkpoint=stabilityai/stable-diffusion-xl-base-1.0: no such folder"
     assert_one_line(ended, named, "model_index.json", "hf download", "model.teacher.checkpoint=FOLDER")
     assert time.monotonic() - start < 60

@@ -133,7 +133,7 @@ def serve(path: str) -> dict:
             os.dup2(end, number)
             os.close(end)
         # Those of the server take what it had for files, where it had files, for good.
-        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
         return json.loads(data[4:])
     for end in ends:
         os.close(end)
