@@ -35,6 +35,10 @@ def student(
     """The keys of `model.student`; `models.distiller.Distiller` says what they mean."""
 
 
+def randomness(seed: int | None = None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+    """The keys of `randomness`, which MMEngine's Runner takes without annotations."""
+
+
 def environment(
     cudnn_benchmark: bool = False,
     mp_cfg: Mapping | None = None,
@@ -68,7 +72,7 @@ UNTYPED: dict[str, Sequence[Callable]] = {
     "train_cfg": (partial(IterBasedTrainLoop, None, None),),
     "val_cfg": (partial(ValLoop, None, None, None),),
     "test_cfg": (partial(TestLoop, None, None, None),),
-    "randomness": (partial(Runner.set_randomness, None),),
+    "randomness": (randomness,),
     "env_cfg": (environment,),
     "env_cfg.mp_cfg": (processes,),
     "log_processor": (LogProcessor,),
