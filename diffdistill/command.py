@@ -63,7 +63,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
 @contextmanager
 def unread_is_no_error() -> Iterator[None]:
     """End quietly where the reader of stdout has gone. A training goes on until its end: its log is in a file as well."""
-    logging.raiseExceptions = False  # or the log of a training would show a traceback for each of its lines
+    logging.Handler.handleError = drop_unread  # which shows a traceback for each line of a training's log
     try:
         try:
             yield
@@ -73,8 +73,19 @@ def unread_is_no_error() -> Iterator[None]:
         by_rich = isinstance(ended, SystemExit) and isinstance(ended.__context__, BrokenPipeError)
         if not by_rich and not (isinstance(ended, BrokenPipeError) and is_unread(sys.stdout)):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+        send_nowhere(sys.stdout)
         raise SystemExit(UNREAD) from None
+
+
+def drop_unread(handler: logging.Handler, record: logging.LogRecord) -> None:
+    """What a logging handler does with a line that it cannot write: nothing, but that an unread stdout is read by nobody."""
+    if is_unread(sys.stdout):
+        send_nowhere(sys.stdout)
+
+
+def send_nowhere(stream) -> None:
+    """Let `stream` end in the null device, also what is still in its buffer."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def is_unread(stream) -> bool:
