@@ -34,7 +34,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it where it is installed
+        for library in ("bitsandbytes", "torchao", "torch.utils._pytree"):  # peft imports these where they are installed
+            logging.getLogger(library).setLevel(logging.ERROR)
         if not sys.stderr.isatty():
             os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         for stream in (sys.stdout, sys.stderr):
