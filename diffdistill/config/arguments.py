@@ -57,6 +57,7 @@ def loader(
     sampler: Mapping | None,
     batch_size: int = 1,
     num_batch_per_epoch: int | None = None,
+    generator: None = None,
     disable_subprocess_warning: bool = False,
 ) -> None:
     """What MMEngine wants of a loader, beside the arguments of torch's DataLoader."""

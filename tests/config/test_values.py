@@ -92,6 +92,7 @@ OTHERS = {
     "model.feature_pairs.level": (3, [1]),
     "model.feature_pairs.pairs": ("text", [1]),
     "model.student.fresh": (3, [1]),
+    "train_dataloader.generator": (3,),
     "log_level": ("INFOO", None),
     "default_scope": ("mmengine",),
     "env_cfg.mp_cfg.mp_start_method": ("frok",),
