@@ -37,9 +37,8 @@ def folder(tmp_path) -> Path:
 
 
 def run(folder: Path, tool: str, *args) -> runs.Ended:
-    """Run a tool in a process and in the folder of the example, where Python finds its modules."""
-    path = os.pathsep.join([str(folder), str(runs.ROOT)])
-    ended = runs.finish(runs.start(tool, *args, cwd=folder, PYTHONPATH=path))
+    """Run a tool in a process and in the folder of the example, whose modules are found beside its config."""
+    ended = runs.finish(runs.start(tool, *args, cwd=folder))
     assert ended.code == 0, ended
     return ended
 

@@ -35,6 +35,10 @@ def student(
     """The keys of `model.student`; `models.distiller.Distiller` says what they mean."""
 
 
+def randomness(seed: int | None = None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+    """The keys of `randomness`, which MMEngine's Runner takes without annotations."""
+
+
 def environment(
     cudnn_benchmark: bool = False,
     mp_cfg: Mapping | None = None,
@@ -53,6 +57,7 @@ def loader(
     sampler: Mapping | None,
     batch_size: int = 1,
     num_batch_per_epoch: int | None = None,
+    generator: None = None,
     disable_subprocess_warning: bool = False,
 ) -> None:
     """What MMEngine wants of a loader, beside the arguments of torch's DataLoader."""
@@ -68,7 +73,7 @@ UNTYPED: dict[str, Sequence[Callable]] = {
     "train_cfg": (partial(IterBasedTrainLoop, None, None),),
     "val_cfg": (partial(ValLoop, None, None, None),),
     "test_cfg": (partial(TestLoop, None, None, None),),
-    "randomness": (partial(Runner.set_randomness, None),),
+    "randomness": (randomness,),
     "env_cfg": (environment,),
     "env_cfg.mp_cfg": (processes,),
     "log_processor": (LogProcessor,),

@@ -113,7 +113,10 @@ def check_files(path: Path, heirs: tuple[Path, ...] = ()) -> None:
 
 
 def import_modules(config: Config, folder: Path) -> None:
-    """Import the `custom_imports` of `config`, which may lie in `folder`, that of the config's file."""
+    """Import the `custom_imports` of `config`, which may lie in `folder`, that of its file, or in the current one.
+
+    The current one is for the config that a run leaves in its folder, far from the modules.
+    """
     section = config.get("custom_imports") or {}
     for key in section:
         if key not in IMPORTS:
@@ -127,10 +130,10 @@ def import_modules(config: Config, folder: Path) -> None:
 
 
 def import_module(name: str, folder: Path, may_fail: bool) -> None:
-    """Import the module `name`, if need be from `folder`, which is then searched last from now on."""
+    """Import the module `name`, if need be from `folder` or the current one, which are then searched last from now on."""
     try:
-        if importlib.util.find_spec(name.split(".")[0]) is None and str(folder) not in sys.path:
-            sys.path.append(str(folder))
+        if importlib.util.find_spec(name.split(".")[0]) is None:
+            sys.path += [str(place) for place in (folder, Path.cwd()) if str(place) not in sys.path]
         importlib.import_module(name)
     except Exception as error:  # whatever a user's module raises
         if isinstance(error, ImportError) and may_fail:
@@ -138,7 +141,7 @@ def import_module(name: str, folder: Path, may_fail: bool) -> None:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise InputError(
             f"custom_imports.imports: {name} cannot be imported ({reason}); modules are looked for where Python looks"
-            f" (PYTHONPATH), and in {folder}"
+            f" (PYTHONPATH), in {folder} and in the current folder"
         ) from error
 
 

@@ -76,11 +76,6 @@ def check_ranks(config: Config, samples: int) -> None:
             f"train_dataloader.batch_size={size}: each of {ranks} ranks has {share} of {samples} samples, which is no batch,"
             f" and drop_last=True drops it; set it to {share} or less, or start fewer ranks"
         )
-    if ranks > 1 and config.optim_wrapper.get("type") == "OptimizerInBackward":
-        raise InputError(
-            f"optim_wrapper.type=OptimizerInBackward uses gradients before {ranks} ranks have averaged them; set it to"
-            " MixedPrecision, or start one rank"
-        )
 
 
 def check_sharding(config: Config, plan: Plan | None) -> None:
@@ -105,8 +100,6 @@ def check_sharding(config: Config, plan: Plan | None) -> None:
             f"{where}: {type(plan.method).__name__} calls single blocks of a student with an adapter before it calls the"
             " student, which cannot be in pieces then; train the student whole, without model.student.adapter"
         )
-    if config.optim_wrapper.get("type") == "OptimizerInBackward":
-        raise InputError(f"{where}: OptimizerInBackward needs whole gradients; set optim_wrapper.type=MixedPrecision")
     name = config.optim_wrapper.optimizer.type
     kind = OPTIMIZERS.get(name) if isinstance(name, str) else name
     if not plan.adapters and (kind.__name__ == "Adafactor" or kind.__module__.startswith("bitsandbytes")):

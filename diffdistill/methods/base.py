@@ -83,14 +83,16 @@ class Method:
     """What one training step computes.
 
     `needs_teacher` keeps the teacher's denoiser in memory whatever the losses need; `needs_average` asks for the moving
-    average of the student; `predicts` says whether the step has a prediction to compare, beside features; `smallest_batch`
-    is the number of samples that a batch must have. A method has no state that changes: all it returns follows from its
-    arguments and from torch's random numbers.
+    average of the student; `predicts` says whether the step has a prediction to compare, beside features, and `compares`
+    whether it may have the teacher's on the same input, which `OutputKD` scores; `smallest_batch` is the number of samples
+    that a batch must have. A method has no state that changes: all it returns follows from its arguments and from torch's
+    random numbers.
     """
 
     needs_teacher = False
     needs_average = False
     predicts = True
+    compares = True
     smallest_batch = 1
 
     def check(self, plan: PlannedModel) -> None:

@@ -51,6 +51,7 @@ class LatentConsistency(Method):
     """
 
     needs_teacher = True
+    compares = False
 
     def __init__(self, guidance_scale: float | list[float], grid: int = 50, target: str = "average", steps: int = 4):
         if target not in ("average", "student"):

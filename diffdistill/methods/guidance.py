@@ -22,6 +22,7 @@ class GuidanceDistillation(Method):
     """
 
     needs_teacher = True
+    compares = False
 
     def __init__(self, guidance_scale: float | list[float]):
         self.guidance = Guidance(guidance_scale)

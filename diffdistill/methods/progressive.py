@@ -30,6 +30,7 @@ class ProgressiveDistillation(Method):
     """
 
     needs_teacher = True
+    compares = False
 
     def __init__(self, steps: int, substeps: int = 2, guidance_scale: float | list[float] | None = None):
         for name, value in (("steps", steps), ("substeps", substeps)):

@@ -64,7 +64,7 @@ COUNTS = {
     "param_scheduler.0.end": (0, None),
 }
 SEEDS = {
-    "randomness.seed": (-1, 1.5, "text", True, 2**40),
+    "randomness.seed": (-1, 1.5, "text", True, 2**40, [1]),
     "default_hooks.samples.seed": (-1, 1.5, "text", None),
     "train_dataloader.dataset.seed": (-1, 1.5, "text", None),
     "train_dataloader.sampler.seed": (1.5, "text"),
@@ -92,6 +92,7 @@ OTHERS = {
     "model.feature_pairs.level": (3, [1]),
     "model.feature_pairs.pairs": ("text", [1]),
     "model.student.fresh": (3, [1]),
+    "train_dataloader.generator": (3,),
     "log_level": ("INFOO", None),
     "default_scope": ("mmengine",),
     "env_cfg.mp_cfg.mp_start_method": ("frok",),
@@ -188,6 +189,10 @@ def test_layers_to_keep_are_whole_numbers(refused, indices):
             dict(model__student__adapter=dict(type="LoraConfig", target_modules=3)),
             ["model.student.adapter.target_modules=3"],
         ),
+        (
+            dict(model__method=dict(_delete_=True, type="ProgressiveDistillation", steps=4)),
+            ["model.losses.output", "ProgressiveDistillation", "None"],
+        ),
         (dict(auto_scale_lr=dict(enable=True)), ["auto_scale_lr.base_batch_size is missing"]),
         # halves
         (dict(val_cfg=None), ["val_cfg", "val_dataloader, val_evaluator"]),
@@ -200,7 +205,7 @@ def test_layers_to_keep_are_whole_numbers(refused, indices):
                 train_dataloader__drop_last=True,
                 train_dataloader__sampler=dict(type="DefaultSampler"),
             ),
-            ["train_dataloader: 1 samples", "batch of 2", "drop_last"],
+            ["train_dataloader", "1 samples", "drop_last=True"],
         ),
         (dict(val_dataloader__sampler=dict(type="InfiniteSampler")), ["val_dataloader.sampler", "never ends"]),
         (dict(val_dataloader__dataset__type="ShapesDataset"), ["val_dataloader.dataset", "no seed"]),

@@ -15,6 +15,10 @@ from safetensors.torch import load_file
 pytestmark = [pytest.mark.reliability, pytest.mark.processes]
 
 KILLS = 2  # of every run, unless it ends before
+# Logs, pages, and what holds times or the folder's name; half a class picture stays a minute, as runs share their folder.
+NOT_COMPARED = re.compile(
+    r"/\d{8}_\d{6}/|report\.(html|json)$|last_checkpoint$|results\.json$|\.py$|/class_\d+\.\d+\.partial$"
+)
 PARTS = ("state_dict", "ema_state_dict", "optimizer", "param_schedulers")
 COMMON = """
 _base_ = ["{root}/configs/shapes/small_sd_xl_shapes_task_only.py"]
@@ -111,7 +115,7 @@ def contents(run: Path) -> dict:
     found = {}
     for path in sorted(run.parent.rglob("*")):
         name = str(path.relative_to(run.parent))
-        if path.is_dir() or re.search(r"/\d{8}_\d{6}/|report\.(html|json)$|last_checkpoint$|results\.json$|\.py$", name):
+        if path.is_dir() or NOT_COMPARED.search(name):
             continue
         if path.suffix == ".pth":
             saved = torch.load(path, weights_only=True)

@@ -380,7 +380,8 @@ def test_a_teacher_that_knows_a_range_of_scales_is_sampled_with_guidance(thin_sd
 
 def test_a_student_may_be_given_an_embedding_by_a_stage_but_no_other_layer(tiny_sd):
     """As in the configs of guidance distillation, after the stage that brings it to v."""
-    told = dict(name="b", model=dict(student=dict(guidance_embedding=16), method=dict(PD, guidance_scale=[1, 8])))
+    method = dict(method=dict(PD, guidance_scale=[1, 8]), losses=dict(output=None))
+    told = dict(name="b", model=dict(student=dict(guidance_embedding=16), **method))
     config = load_config("bk_sdm_small_shapes", {"model.teacher.checkpoint": str(tiny_sd)})
     config.stages = [dict(name="a"), told]
     assert plan_stages(stage_configs(config))[1].config["time_cond_proj_dim"] == 16
