@@ -92,7 +92,7 @@ def test_the_part_without_mmengine_is_short_and_runs(tmp_path, monkeypatch):
 def test_memory_of_the_readme_is_that_of_summary():
     memory = json.loads(runs.tool("summary", runs.PUBLISHED, "--json").out)["memory"]
     section = README[README.index("## Distill SDXL to SSD-1B") :]
-    for parts in (["total"], ["weights", "gradients", "optimizer"], ["teacher", "frozen"], ["features"]):
+    for parts in (["total"], ["weights", "gradients", "optimizer"], ["teacher", "frozen"], ["activations"]):
         assert f"{sum(memory[part] for part in parts) / 1e9:.2f} GB" in section
 
 
@@ -101,7 +101,7 @@ def test_memory_of_transformers_is_that_of_summary():
     name = "pixart_sigma_14_distill_from_pixart_sigma_laion_pop.py"
     page = (ROOT / "docs" / "transformers.md").read_text(encoding="utf-8")
     memory = json.loads(runs.tool("summary", name, "--json").out)["memory"]
-    parts = ["weights", "gradients", "optimizer"], ["teacher"], ["frozen"], ["features"], ["total"]
+    parts = ["weights", "gradients", "optimizer"], ["teacher"], ["frozen"], ["activations"], ["total"]
     assert f"| `{name}` | {' | '.join(f'{sum(memory[part] for part in each) / 1e9:.2f}' for each in parts)} |" in page
 
 

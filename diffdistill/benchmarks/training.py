@@ -159,7 +159,7 @@ def measure_training(config: Config, rounds: int = 20, warmup: int = 2, random_w
     with TemporaryDirectory(prefix="diffdistill-benchmark-") as folder:
         if random_weights:
             use_random_weights(config, Path(folder, "teacher"))
-        leave_out_the_rest(config, folder)
+        leave_out_the_rest(config, str(Path(folder, "run")))
         step = TrainingStep(config, check(config), device)
         return measure_step(step, config.train_dataloader.batch_size, rounds, warmup, device)
 

@@ -124,7 +124,7 @@ def fit_table(figures: Mapping) -> Table:
         table.add_row(f"-{max(saved, 0) / 1e9:.2f}", line.replace(" ", "\n"))
     table.add_row("", "")
     for size, chosen in fits["gpus"].items():
-        least = f"too small; all of them come to {fits['least'] / 1e9:.2f} GB"
+        least = f"too small; all of them leave {fits['least'] / 1e9:.2f} GB"
         text = least if chosen is None else "\n".join(chosen).replace(" ", "\n") or "as it is"
         table.add_row(f"{size} GB", Text(text, LOST if chosen is None else STUDENT))
     return table

@@ -16,7 +16,8 @@ class OptimizerInBackward(MixedPrecision):
 
     So the gradients of a few parameters are in memory at a time, and not those of all. The weights become what they become
     without it, for an optimizer that treats every parameter by itself. Nothing may need all gradients at once: no clipping,
-    accumulation, gradient scaler or averaging over ranks.
+    accumulation, gradient scaler or averaging over ranks. Where a gradient is not finite, it and those that come after it in
+    the step are left out.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, accumulative_counts: int = 1, clip_grad: dict | None = None):
@@ -28,7 +29,12 @@ class OptimizerInBackward(MixedPrecision):
                     parameter.register_post_accumulate_grad_hook(partial(self._update, number))
 
     def _update(self, number: int, parameter: nn.Parameter) -> None:
-        """Take the optimizer's step on `parameter` alone, which is in the group of that number."""
+        """Take the optimizer's step on `parameter` alone, of the group of that number, if its gradient is finite."""
+        if not self.fault and not parameter.grad.norm().isfinite():
+            self.fault = "gradient norm"
+        if self.fault:
+            parameter.grad = None
+            return
         groups = self.optimizer.param_groups
         group = groups[number]  # by its number: a resume puts others in the place of the groups that were there
         members, settings = group["params"], {key: value for key, value in group.items() if key != "params"}

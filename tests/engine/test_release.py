@@ -76,6 +76,21 @@ def test_few_gradients_are_there_at_a_time():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_what_is_not_finite_never_reaches_a_weight():
+    model = Twice()
+    before = [parameter.clone() for parameter in model.parameters()]
+    wrapper = OptimizerInBackward(torch.optim.SGD(model.parameters(), lr=1.0))
+    model.first.weight.register_hook(lambda gradient: gradient * float("inf"))
+    train(model, wrapper, 1)
+    assert wrapper.fault == "gradient norm"
+    after = list(model.parameters())
+    assert all(parameter.isfinite().all() and parameter.grad is None for parameter in after)
+    assert torch.equal(after[0], before[0])
+    assert not torch.equal(after[-2], before[-2]), "its gradient came before"
+    train(model, wrapper, 1)
+    assert wrapper.fault == "gradient norm", "and so at every step"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
