@@ -72,7 +72,7 @@ RANGES = {
     "model.sampling.guidance_scale": Range(),
     "model.sampling.height": COUNT,
     "model.sampling.width": COUNT,
-    "model.*adapter*.r": COUNT,
+    "model.*adapter*.r": Range(whole=True),  # 0 is OFT's, whose blocks have a size instead; peft refuses the others
     "model.*adapter*.lora_alpha": POSITIVE,
     "model.*adapter*.alpha": POSITIVE,
     "model.*adapter*dropout": Range(0, 1),
