@@ -21,7 +21,7 @@ from diffdistill.config.stages import last_stage
 from diffdistill.engine.runner import PlannedRunner, model_of
 from diffdistill.errors import InputError
 from diffdistill.families.architectures import planning
-from diffdistill.models.build import build_model
+from diffdistill.models.base import build_model
 from diffdistill.models.plan import DTYPES, Plan, warn_of_half_on_cpu
 from diffdistill.registry import MODELS
 

@@ -16,8 +16,7 @@ from diffdistill.engine.seeding import SeededIterator
 from diffdistill.errors import InputError
 from diffdistill.files import check_folder, write_text_whole
 from diffdistill.metrics.record import STUDENT, TEACHER
-from diffdistill.models.base import DiffusionModel
-from diffdistill.models.build import build_model
+from diffdistill.models.base import DiffusionModel, build_model
 from diffdistill.models.plan import Plan
 from diffdistill.runs.load import Trained
 

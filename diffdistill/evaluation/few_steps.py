@@ -12,7 +12,7 @@ from diffdistill.config.stages import last_stage, stage_configs
 from diffdistill.engine.runner import build_dataloader
 from diffdistill.errors import InputError
 from diffdistill.metrics.record import STUDENT, TEACHER
-from diffdistill.models.build import build_model
+from diffdistill.models.base import build_model
 from diffdistill.models.distiller import Distiller
 from diffdistill.registry import METRICS
 from diffdistill.runs.load import Trained

@@ -1,6 +1,6 @@
 """What every model that MMEngine trains here has in common: encode a batch, let the method compute a step, score it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -17,6 +17,7 @@ from diffdistill.models.adapters import train_adapters
 from diffdistill.models.frozen import Frozen, moved
 from diffdistill.models.plan import Plan, adapter_tree, scheduler_class, warn_of_half_on_cpu
 from diffdistill.noise import NoiseSchedule
+from diffdistill.registry import MODELS
 from diffdistill.step import Step
 from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.features import FeatureTaps
@@ -36,9 +37,8 @@ class DiffusionModel(BaseModel):
             fit one of a list of patterns, such as "down_blocks.0";
             `dtype`: compute dtype, in which frozen parts are stored; what is trained stays in fp32 and runs under autocast;
             `sampling`: arguments of the diffusers pipeline's call for validation and sample grids; its `scheduler` names a
-            diffusers scheduler class to sample with instead of the checkpoint's, or is a dict of its `type` and changes to
-            its config. A method that trains the student for one sampler overrides them for the student
-            (`Method.sampling`), and what a user asks for by hand, both (`asked`).
+            diffusers scheduler class instead of the checkpoint's, or is a dict of its `type` and changes to its config.
+            `Method.sampling` overrides them for the student, and what a user asks for by hand (`asked`), both.
     """
 
     plan_class: type[Plan]
@@ -241,3 +241,10 @@ class DiffusionModel(BaseModel):
         self.train(training)
         size = (options.get(side) or self.family.native_size for side in ("height", "width"))
         return self.family.sampled_latents(latents, *size)
+
+
+def build_model(config: Mapping, plan: Plan | None) -> nn.Module:
+    """The model of a config's `model`, from its plan where there is one; a model that is not ours has none."""
+    if plan is None:
+        return MODELS.build(config)
+    return MODELS.get(config["type"])(plan=plan, data_preprocessor=config.get("data_preprocessor"))

@@ -12,8 +12,7 @@ from torch import Tensor
 from diffdistill.config.check import check_checkpoint, check_model, check_parts, check_sampling
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint, load
 from diffdistill.errors import InputError
-from diffdistill.models.base import DiffusionModel
-from diffdistill.models.build import build_model
+from diffdistill.models.base import DiffusionModel, build_model
 from diffdistill.models.saved import check_trained, last_adapter, load_trained
 from diffdistill.registry import MODELS
 

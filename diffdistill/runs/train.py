@@ -14,7 +14,7 @@ from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint
 from diffdistill.engine.stopping import stop_request
 from diffdistill.errors import Diverged, InputError
 from diffdistill.files import describe_disk_error
-from diffdistill.models.build import build_model
+from diffdistill.models.base import build_model
 from diffdistill.runs.folder import how_to_resume, last_checkpoint, locked
 from diffdistill.runs.prior_pictures import make_class_pictures, name_class_folder
 

@@ -11,7 +11,7 @@ from diffdistill.config.memory import SAVERS, Memory, stored
 from diffdistill.config.storage import LiveBytes
 from diffdistill.engine import MixedPrecision, OptimizerInBackward
 from diffdistill.errors import InputError
-from diffdistill.models.build import build_model
+from diffdistill.models.base import build_model
 
 LOSSES = dict(task=dict(type="TaskLoss"), output=dict(type="OutputKD"), feature=dict(type="FeatureKD"))
 LORA = dict(type="LoraConfig", r=4, target_modules=["to_q", "to_v"])
