@@ -3,6 +3,7 @@
 import functools
 import logging
 import math
+from collections.abc import Iterator
 
 
 class InputError(ValueError):
@@ -29,6 +30,13 @@ class Stopped(KeyboardInterrupt):
 
     75 is EX_TEMPFAIL of sysexits.h: nothing is wrong, and the same command with --resume finishes the run.
     """
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it was raised from or over."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def check_range(where: str, value: float, above: float, up_to: float = math.inf) -> float:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from diffdistill.errors import InputError
+from diffdistill.errors import InputError, causes
 
 LONGEST_NAME = 255  # bytes; of common file systems
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -140,13 +140,12 @@ def removed_after_errors(partial: Path, target: Path) -> Iterator[None]:
 
 def disk_error(error: BaseException | None) -> int | None:
     """The number of the error of the disk that `error` is, or that a library made it from; None for any other error."""
-    while error is not None:
-        number = error.errno if isinstance(error, OSError) else None
-        if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors raises its own, from Rust's text
+    for each in causes(error):  # torch raises a RuntimeError over that of the file it writes to
+        number = each.errno if isinstance(each, OSError) else None
+        if found := re.search(r"\(os error (\d+)\)", str(each)):  # safetensors raises its own, from Rust's text
             number = int(found[1])
         if number in DISK_ERRORS:
             return number
-        error = error.__context__  # torch's RuntimeError over that of the file it writes to
     return None
 
 

@@ -12,7 +12,7 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from diffdistill.errors import InputError, shortened
+from diffdistill.errors import InputError, causes, shortened
 from diffdistill.files import disk_error, is_hub_name
 
 READERS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
@@ -127,12 +127,11 @@ def _words_stay_words() -> Iterator[None]:
 def trouble_of_cache(error: BaseException | None) -> str | None:
     """Says that the libraries cannot write their cache, if that is what `error` comes from; None otherwise."""
     home = Path(constants.HF_HOME)
-    while error is not None:
-        file = getattr(error, "filename", None)
-        if disk_error(error) and (file is None or home in Path(str(file)).parents or Path(str(file)) == home):
-            reason = os.strerror(disk_error(error))
+    for each in causes(error):
+        file = getattr(each, "filename", None)
+        if disk_error(each) and (file is None or home in Path(str(file)).parents or Path(str(file)) == home):
+            reason = os.strerror(disk_error(each))
             return f"the cache in {home} cannot be written ({reason}); set HF_HOME to a folder that can be"
-        error = error.__cause__ or error.__context__
     return None
 
 

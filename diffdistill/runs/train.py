@@ -1,7 +1,6 @@
 """Training from a config: check what the user has written, then hand over to MMEngine."""
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from diffdistill.engine.launch import lost_a_rank, start_ranks
 from diffdistill.engine.runner import PlannedRunner
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint
 from diffdistill.engine.stopping import stop_request
-from diffdistill.errors import Diverged, InputError
+from diffdistill.errors import Diverged, InputError, causes
 from diffdistill.files import describe_disk_error
 from diffdistill.models.base import build_model
 from diffdistill.runs.folder import how_to_resume, last_checkpoint, locked
@@ -73,7 +72,7 @@ def train_one(config: Config, resume: str | None, launcher: str) -> None:
 def in_one_line(error: BaseException, config: Config) -> BaseException:
     """What to tell of an `error` that has ended a training: one line and how to go on; what nobody could know stays it."""
     resume = how_to_resume(config.work_dir)
-    if interrupt := next((each for each in chain(error) if isinstance(each, KeyboardInterrupt)), None):
+    if interrupt := next((each for each in causes(error) if isinstance(each, KeyboardInterrupt)), None):
         # During a save or in a worker, torch raises an error of its own over it.
         return type(interrupt)(f"{interrupt or 'interrupted'}; {resume}")
     if isinstance(error, Diverged):
@@ -85,20 +84,13 @@ def in_one_line(error: BaseException, config: Config) -> BaseException:
             " (train_cfg.max_iters and val_interval, begin and end of param_scheduler, the intervals of default_hooks"
             " but for an EMA's); or set model.gradient_checkpointing=True"
         )
-    if worker := next((each for each in chain(error) if str(each).startswith("DataLoader worker")), None):
+    if worker := next((each for each in causes(error) if str(each).startswith("DataLoader worker")), None):
         died = str(worker).partition(". ")[0].rstrip(".")
         return InputError(
             f"{died}; where the system has ended it for lack of memory, lower train_dataloader.num_workers; {resume}"
         )
-    if any(lost_a_rank(each) for each in chain(error)):
+    if any(lost_a_rank(each) for each in causes(error)):
         return InputError(f"another rank has ended, and its own output says why; {resume}")
     if trouble := describe_disk_error(error):
         return InputError(f"{trouble}; {resume}")
     return error
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that it was raised over."""
-    while error is not None:
-        yield error
-        error = error.__context__
