@@ -1,11 +1,12 @@
 """Where a run may write: nowhere that it reads from, and over nothing that no run has made."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mmengine.config import Config
 
+from diffdistill.engine.resuming import flatten
 from diffdistill.errors import InputError
 from diffdistill.files import check_folder, read_json
 
@@ -62,24 +63,14 @@ def check_no_model(folder: str, option: str) -> None:
 def inputs(config: Mapping) -> Iterator[tuple[str, Path]]:
     """Key and path of every folder, and of every file that is a `source` of data, that a config names and that exists."""
     for section in READS:
-        for key, value in texts(config.get(section), section):
-            name = key.rsplit(".", 1)[-1]
+        for key, value in flatten(config.get(section), section):
+            parts = key.split(".")
+            if not isinstance(value, str) or not set(parts).isdisjoint(NO_INPUT):
+                continue
+            name = parts[-1]
             path = existing(value) if "/" in value or name in NAMES else None
             if path and (path.is_dir() or name == "source"):
                 yield key, path
-
-
-def texts(value, key: str) -> Iterator[tuple[str, str]]:
-    """Key and text of every text in `value`, but for the keys of `NO_INPUT`."""
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, Mapping):
-        for name, part in value.items():
-            if name not in NO_INPUT:
-                yield from texts(part, f"{key}.{name}")
-    elif isinstance(value, Sequence):
-        for number, part in enumerate(value):
-            yield from texts(part, f"{key}.{number}")
 
 
 def existing(name: str) -> Path | None:

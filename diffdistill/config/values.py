@@ -1,11 +1,12 @@
 """The ranges of a config's numbers, wherever a number outside would stop a run late or ruin it without a word."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from diffdistill.config.annotations import shorten
+from diffdistill.engine.resuming import flatten
 from diffdistill.errors import InputError
 
 
@@ -81,7 +82,9 @@ RANGES = {
 
 def check_values(config: Mapping) -> None:
     """Raise InputError for a number outside the range of its place, or one that is not a number at all."""
-    for where, value in leaves(config):
+    for where, value in flatten(config):
+        if value is None or isinstance(value, Mapping | list):  # of these only empty ones are values
+            continue
         if isinstance(value, float) and math.isnan(value):
             raise InputError(f"{where}=nan is no number")
         for pattern, allowed in RANGES.items():
@@ -89,13 +92,3 @@ def check_values(config: Mapping) -> None:
                 if value not in allowed:
                     raise InputError(f"{where}={shorten(value)} must be {allowed}")
                 break
-
-
-def leaves(content: object, where: str = "") -> Iterator[tuple[str, object]]:
-    """Every value inside `content` that is neither None nor a dict nor a list, with its full name."""
-    if isinstance(content, Mapping | list | tuple):
-        items = content.items() if isinstance(content, Mapping) else enumerate(content)
-        for key, item in items:
-            yield from leaves(item, f"{where}.{key}".lstrip("."))
-    elif content is not None:
-        yield where, content
