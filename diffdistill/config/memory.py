@@ -58,12 +58,6 @@ def optimizer_bytes(optimizer: Mapping, model: nn.Module) -> int | None:
     return int(STATE_BYTES[name] * sum(n * (4 if n < WHOLE_BELOW else 1 + scale) for n in sizes))
 
 
-def stored_bytes(model: nn.Module, width: int, quantized: bool) -> int:
-    """Bytes of a frozen model whose weights have `width` bytes each; `quantized`: as `families.thrift.quantize` holds it."""
-    linear = [m.weight.shape for m in model.modules() if isinstance(m, nn.Linear)] if quantized else []
-    return width * count(model) - sum((width - 1) * shape.numel() - SCALE * shape[0] for shape in linear)
-
-
 class Memory:
     """What a training takes on the device at its peak, as its config says it and with other lines that save memory.
 
