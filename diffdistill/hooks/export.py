@@ -15,7 +15,7 @@ import diffdistill
 from diffdistill.engine.runner import ema_weights, is_sharded, model_of
 from diffdistill.errors import InputError
 from diffdistill.families.base import Family
-from diffdistill.files import finish_all_writing, save_whole, write_text_whole
+from diffdistill.files import save_whole, write_text_whole
 from diffdistill.hooks.baseline import describe
 from diffdistill.metrics.record import figures_of
 from diffdistill.models.saved import LORA_FILE, save_adapters, save_models, trained_whole
@@ -47,16 +47,10 @@ class ExportHook(Hook):
 
     def before_train(self, runner) -> None:
         self.start, self.first_step = time.time(), runner.iter
-        self.finish_writing(Path(runner.work_dir))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if self.interval and self.every_n_train_iters(runner, self.interval) and not self.is_last_train_iter(runner):
             self.save_adapters(runner, runner.iter)
-
-    @master_only
-    def finish_writing(self, run: Path) -> None:
-        """Bring to its end what a run that was stopped while it exported has left half done in the folder `run`."""
-        finish_all_writing(run)
 
     @master_only
     def save_adapters(self, runner, step: int) -> Path:

@@ -13,6 +13,7 @@ from mmengine.dist import is_main_process
 
 from diffdistill.config.check import check_checkpoint
 from diffdistill.errors import InputError, warn_once
+from diffdistill.files import finish_all_writing
 
 LOCK = ".lock"
 
@@ -43,6 +44,7 @@ def locked(work_dir: str) -> Iterator[None]:
         lock.write(json.dumps(dict(pid=os.getpid(), host=socket.gethostname())))
         lock.flush()
         try:
+            finish_all_writing(folder)  # what a run that was killed has left half done
             yield
         finally:
             file.unlink(missing_ok=True)
