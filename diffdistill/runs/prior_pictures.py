@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import init_dist, is_distributed, is_main_process
+from mmengine.dist import is_main_process
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -49,8 +49,6 @@ def make_class_pictures(config: Config, build: Callable[[], DiffusionModel]) -> 
     missing = pictures.missing() if pictures else []
     if not missing:
         return
-    if config.launcher != "none" and not is_distributed():  # as the Runner would, which finds it done
-        init_dist(config.launcher, **config.get("env_cfg", {}).get("dist_cfg", {}))
     if is_main_process():
         try:
             generate(build(), pictures, missing)
