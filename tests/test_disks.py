@@ -8,7 +8,7 @@ import datasets
 import pytest
 from disks import make_read_only, small_disk
 from huggingface_hub import constants
-from runs import SHAPES, options, shapes, tool
+from runs import SHAPES, assert_one_line, options, shapes, tool
 
 from diffdistill.datasets.sources import open_source
 from diffdistill.errors import InputError
@@ -24,14 +24,6 @@ def fill(disk: Path, pages_left: int) -> None:
                 file.write(bytes(PAGE))
         except OSError:
             file.truncate(file.tell() - pages_left * PAGE)
-
-
-def assert_one_line(ended, *words: str) -> None:
-    assert ended.code == 2, ended
-    assert ended.err.startswith("error: "), ended
-    assert ended.err.count("\n") == 1, ended
-    for word in words:
-        assert word in ended.err
 
 
 @pytest.mark.parametrize("name", ["make_student", "export", "sample", "benchmark"])

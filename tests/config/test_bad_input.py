@@ -9,23 +9,13 @@ from pathlib import Path
 import pytest
 import runs
 import torch
+from runs import assert_one_line
 
 from diffdistill.command import one_line, parse_options
 from diffdistill.config.check import check
 from diffdistill.config.read import load_config
 from diffdistill.errors import InputError
 from diffdistill.registry import MODELS
-
-
-def assert_one_line(ended: runs.Ended, *parts: str):
-    """Exit status 2, and nothing on stderr but `error: ...` with all of `parts`."""
-    assert ended.code == 2, ended
-    lines = ended.err.splitlines()
-    assert len(lines) == 1, ended
-    assert lines[0].startswith("error: ")
-    assert "Traceback" not in ended.out
-    missing = [part for part in parts if str(part) not in lines[0]]
-    assert not missing, ended.err
 
 
 @pytest.fixture

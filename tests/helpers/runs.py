@@ -57,6 +57,16 @@ class Ended:
         return f"status {self.code}\n{self.out[-2000:]}\n{self.err[-4000:]}"
 
 
+def assert_one_line(ended: Ended, *words) -> None:
+    """Exit status 2, and nothing on stderr but one line `error: ...` with all of `words`."""
+    assert ended.code == 2, ended
+    assert ended.err.startswith("error: "), ended
+    assert ended.err.count("\n") == 1, ended
+    assert "Traceback" not in ended.out
+    missing = [word for word in words if str(word) not in ended.err]
+    assert not missing, ended.err
+
+
 def tool(name: str, *args) -> Ended:
     """Run `tools/<name>.py` with `args` in this process. An exception that it lets through is raised here."""
     out, err, code = io.StringIO(), io.StringIO(), 0
