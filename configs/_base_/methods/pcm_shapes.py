@@ -1,4 +1,4 @@
-"""Phased consistency (Wang et al., 2024, arXiv:2405.18407) on shapes: 4 phases, all else as latent consistency has it there."""
+"""Phased consistency (Wang et al., 2024, arXiv:2405.18407) on shapes: 4 phases, all else as in `lcm_shapes.py`."""
 
 _base_ = ["./lcm_shapes.py"]
 
