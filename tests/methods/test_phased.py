@@ -9,6 +9,7 @@ from diffdistill.config.check import check_model
 from diffdistill.config.read import load_config
 from diffdistill.config.stages import plan_stages, stage_configs
 from diffdistill.errors import InputError
+from diffdistill.families.architectures import planning
 from diffdistill.methods import LatentConsistency
 from diffdistill.methods.consistency import consistency, phased
 from diffdistill.noise import FlowMatching, VariancePreserving
@@ -240,6 +241,13 @@ def test_phases_of_hyper_sd_shrink_under_one_teacher():
     assert all(stage.model.student.checkpoint for stage in stages[1:])
     lcm = load_config("sdxl_shapes_lcm")
     assert sum(stage.train_cfg.max_iters for stage in stages) == lcm.train_cfg.max_iters
+
+
+def test_phases_of_a_flow_are_sampled_as_a_progressive_student():
+    with planning():
+        sampling = check_model(load_config("sd3_shapes_pcm").model).student_sampling
+    assert sampling["scheduler"] == dict(type="DPMSolverMultistepScheduler", solver_order=1)
+    assert (sampling["num_inference_steps"], sampling["guidance_scale"]) == (4, 1.0)
 
 
 # Bad input
