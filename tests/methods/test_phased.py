@@ -226,6 +226,22 @@ def test_fewer_steps_end_on_edges_as_well():
     assert method.sampling(model, 1)["scheduler"]["type"] == "DDIMScheduler"
 
 
+@pytest.mark.parametrize(
+    ("phases", "kept"), [(8, [0.05, 0.35, 0.67, 1.0]), (4, [0.08, 0.44, 1.0]), (2, [0.17, 1.0]), (1, [1.0])]
+)
+def test_fewer_steps_than_phases_blur(phases, kept):
+    """Of the deviation of x the exact student keeps only a share: docs/results/few_steps.md has these figures."""
+    model = Gaussian(SCHEDULES["epsilon"], phases)
+    for steps, share in zip((1, 2, 4, 8), kept, strict=False):
+        z = LATENTS
+        for part in range(steps, 0, -1):
+            ends = [model.noise_schedule.grid(torch.full((len(z),), each), steps, z) for each in (part, part - 1)]
+            sample = model.noise_schedule.to_sample(model.predict_student(z, ends[0], {}), z, ends[0])
+            z = model.noise_schedule.ddim_step(sample, z, *ends)
+        end = model.path(LATENTS, torch.full((len(z),), 999), torch.full((len(z),), -1))
+        assert (z.std() / end.std()).item() == pytest.approx(share, abs=0.006)
+
+
 # Configs
 
 
