@@ -171,10 +171,10 @@ def check_batch(config: Config, plan: Plan | None) -> None:
 
 def check_sampling(plan: Plan | None, options: Mapping) -> None:
     """Raise InputError for options of sampling, given by hand, that the student of `plan` was not trained for."""
-    trained = plan.student_sampling if plan else {}
     scale, steps = options.get("guidance_scale", 1), options.get("num_inference_steps", 1)
     if steps < 1:
         raise InputError(f"--steps={steps}: give 1 or more")
+    trained = plan.method.sampling(plan, options.get("num_inference_steps")) if plan else {}
     if scale > 1 and trained.get("guidance_scale") == 1:
         raise InputError(
             f"--guidance-scale={scale:g}: {type(plan.method).__name__} has trained this student to be sampled without"

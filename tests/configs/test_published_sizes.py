@@ -95,6 +95,7 @@ def shapes(config: dict) -> dict[str, torch.Size]:
         ("sdxl_lcm_lora_laion_pop", 196_751_360),
         ("ssd_1b_lcm_lora_laion_pop", 104_902_656),
         ("vega_lcm_lora_laion_pop", 119_562_240),
+        ("sdxl_pcm_lora_laion_pop", 196_751_360),  # the same adapter
     ],
 )
 def test_lcm_loras_have_their_published_sizes(name, size):

@@ -42,6 +42,7 @@ custom_hooks = {custom}
 """
 PD = dict(type="ProgressiveDistillation", steps=4, guidance_scale=3.0)
 LCM = dict(type="LatentConsistency", guidance_scale=[1, 8], steps=2)
+PHASED = dict(LCM, phases=2, grid=40)
 AVERAGE = ", ema=dict(type='TargetEMAHook', momentum=0.3)"
 EMBEDDED = dict(keep=dict(_delete_=True), guidance_embedding=16)
 
@@ -151,6 +152,7 @@ TRAININGS = {
     "guidance_folded": ("tiny_sd", "sd", dict(type="GuidanceDistillation", guidance_scale=3.0), CUT, ""),
     "consistency": ("shallow_sdxl", "sdxl", LCM, EMBEDDED, AVERAGE),
     "consistency_sd_v": ("tiny_sd_v", "sd", LCM, EMBEDDED, AVERAGE),
+    "phased": ("shallow_sdxl", "sdxl", PHASED, EMBEDDED, AVERAGE),
 }
 
 
@@ -198,7 +200,7 @@ def test_the_exported_pipeline_gives_the_samplers_pictures(name, trained, tmp_pa
     ours = distiller.sample(captions, seeds)
 
     embeds = pipeline.unet.config.time_cond_proj_dim is not None
-    steps = dict(progressive=4, consistency=2, guidance=1)[name.split("_")[0]]
+    steps = dict(progressive=4, consistency=2, phased=2, guidance=1)[name.split("_")[0]]
 
     def pictures(scale):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -213,7 +215,7 @@ def test_the_exported_pipeline_gives_the_samplers_pictures(name, trained, tmp_pa
     saved = json.loads((tmp_path / "pipeline" / "scheduler" / "scheduler_config.json").read_text())
     v = "_v" in name
     assert saved.get("prediction_type", "epsilon") == ("v_prediction" if v else "epsilon")
-    if name.startswith("progressive"):
+    if name.startswith(("progressive", "phased")):
         assert (saved["_class_name"], saved["timestep_spacing"]) == ("DDIMScheduler", "trailing")
     if name.startswith("consistency"):
         assert (saved["_class_name"], saved["original_inference_steps"]) == ("LCMScheduler", 50)
@@ -285,6 +287,20 @@ def test_more_steps_than_the_sampler_has_are_refused(trained, tmp_path):
     ended = sample(file, run, tmp_path / "out", "--steps", "51")
     assert ended.code != 0
     assert "--steps=51: the sampler of LatentConsistency takes 1 to 50 steps" in str(ended)
+
+
+@pytest.mark.parametrize("steps", ["3", "4"])
+def test_steps_that_do_not_end_on_edges_are_refused(steps, trained, tmp_path):
+    file, run = trained("phased")
+    ended = sample(file, run, tmp_path / "out", "--steps", steps)
+    assert ended.code != 0
+    assert (
+        f"--steps={steps}: each step of a student of 2 phases (model.method.phases) ends at an edge; use one of 1, 2"
+        in str(ended)
+    )
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match=f"--steps={steps}: each step of a student of 2 phases"):
+        metrics_by_steps(load_config(str(file)), str(run / "unet"), [1, int(steps)])
 
 
 # Accuracy by steps

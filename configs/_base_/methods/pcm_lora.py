@@ -1,0 +1,9 @@
+"""PCM (Wang et al., 2024, arXiv:2405.18407) as an adapter of rank 64: 4 phases on a grid of 40 times, pseudo-Huber.
+
+From the authors' script for SDXL (github.com/G-U-N/Phased-Consistency-Model): w in [6, 7], which are scales in [7, 8], and
+c = 0.001. Ours: no adversarial loss, which has the weight 0.1 there.
+"""
+
+_base_ = ["./lcm_lora.py"]
+
+method = dict(method=dict(guidance_scale=[7.0, 8.0], grid=40, phases=4))
