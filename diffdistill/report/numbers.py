@@ -12,6 +12,9 @@ METRICS = {
     "background": ("backgrounds right", "%"),
     "size": ("sizes right", "%"),
     "position": ("positions right", "%"),
+    "position_entropy": ("entropy of positions left open", "bits"),
+    "seed_spread": ("spread over seeds of a caption", ""),
+    "seed_spread_kept": ("spread over seeds, of the teacher's", "%"),
 }
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
 NOT_METRICS = ("model", "step", "n")
