@@ -32,6 +32,11 @@ def figures_of(record: Mapping) -> dict[str, float]:
     return {name: value for name, value in record.items() if name not in LABELS}
 
 
+def warnings_of(record: Mapping) -> list[str]:
+    """A line for every figure of a record that warns; see `warning_of`."""
+    return [warning for name, value in figures_of(record).items() if (warning := warning_of(name, value))]
+
+
 def warning_of(name: str, value: float) -> str | None:
     """What a figure warns of: a model that draws hardly more than one picture of a caption. None where it does not."""
     figure = name.rsplit("/", 1)[-1]

@@ -12,7 +12,7 @@ from torch import Tensor
 from diffdistill.errors import InputError
 from diffdistill.metrics.base import Metric
 from diffdistill.metrics.encoders import Encoder
-from diffdistill.metrics.record import warning_of
+from diffdistill.metrics.record import COLLAPSED, warning_of
 from diffdistill.registry import METRICS
 from diffdistill.shapes import oracle, world
 
@@ -115,8 +115,8 @@ def entropy(outcomes: Sequence[int]) -> float:
 class SeedSpread(SeedMetric):
     """How far apart the pictures of one caption are: the mean of 1 - cosine between their features, over all pairs.
 
-    `seed_spread` is the mean over captions, 0 where the seed changes nothing; where a teacher is in memory,
-    `seed_spread_kept` is what that is of the teacher's own, in per cent. The teacher's is measured once.
+    `seed_spread` is the mean over captions, 0 where the seed changes nothing; where a teacher is in memory and has any
+    spread, `seed_spread_kept` is what that is of the teacher's own, in per cent. The teacher's is measured once.
 
     Args:
         checkpoint: folder or hub name of a vision model, such as DINOv2 or CLIP.
@@ -152,8 +152,9 @@ class SeedSpread(SeedMetric):
         ours, *theirs = (
             sum(row[name] for row in results[: self.captions]) / len(results[: self.captions]) for name in results[0]
         )
-        kept = {"seed_spread_kept": 100 * ours / theirs[0]} if theirs and theirs[0] else {}
-        return dict(seed_spread=ours) | kept
+        if not theirs or theirs[0] < COLLAPSED["seed_spread"]:
+            return dict(seed_spread=ours)  # a teacher without spread has none to keep
+        return dict(seed_spread=ours, seed_spread_kept=100 * ours / theirs[0])
 
 
 def spread(features: Tensor) -> Tensor:

@@ -1,12 +1,17 @@
 """PositionEntropy and SeedSpread: known answers, and that a model which does not look at the seed shows everywhere."""
 
+import json
 import math
+import shutil
 
 import numpy as np
 import pytest
+import runs
 import torch
+from diffusers import AutoencoderKL
 from transformers import AutoImageProcessor, AutoModel
 
+from diffdistill.config.read import load_config
 from diffdistill.errors import InputError
 from diffdistill.metrics.record import warning_of
 from diffdistill.metrics.seeds import PositionEntropy, SeedSpread, entropy, further_seeds, spread
@@ -208,3 +213,79 @@ def test_low_figures_are_warned_of(name, low, high):
     assert warning_of(name, high) is None
     assert warning_of(name, low).startswith(f"{name} {low}: the model draws (almost) the same picture")
     assert warning_of("accuracy", 0) is None
+
+
+@pytest.fixture(scope="module")
+def collapsed_run(thin_sdxl, tiny_dino, tmp_path_factory) -> tuple:
+    """Config, teacher and run of a pipeline whose decoder draws one picture, whatever the seed."""
+    folder = tmp_path_factory.mktemp("collapsed")
+    teacher = shutil.copytree(thin_sdxl, folder / "teacher")
+    decoder = AutoencoderKL.from_pretrained(teacher / "vae")
+    torch.nn.init.zeros_(decoder.decoder.conv_out.weight)
+    decoder.save_pretrained(teacher / "vae")
+    config = folder / "collapsed.py"
+    config.write_text(
+        f"""_base_ = ["diffdistill::shapes/{runs.SHAPES}"]
+val_evaluator = [
+    dict(type="CaptionAccuracy"),
+    dict(type="PositionEntropy", captions=1, seeds_per_caption=2),
+    dict(type="SeedSpread", checkpoint={str(tiny_dino)!r}, captions=2, seeds_per_caption=2)]
+"""
+    )
+    return config, teacher, runs.trained(config, folder / "run", runs.shapes(teacher))
+
+
+def test_a_student_that_draws_one_picture_shows_in_log_figures_and_report(collapsed_run):
+    *_, run = collapsed_run
+    records = json.loads((run.work_dir / "results.json").read_text())["validation"]
+    assert [record["seed_spread"] for record in records] == [pytest.approx(0, abs=1e-6)] * 3
+    assert not any("position_entropy" in record for record in records), "no picture shows a shape"
+    protocol = records[-1]["protocol"]
+    assert (protocol["n"], protocol["metrics"]["PositionEntropy"]["seeds_per_caption"]) == (2, 2)
+    (log,) = run.work_dir.glob("*/*.log")
+    warning = "the model draws (almost) the same picture from every seed of a caption"
+    assert warning in log.read_text()
+    page = (run.work_dir / "report.html").read_text()
+    assert f"{warning}.</p>" in page
+    compared = runs.tool("report", run.work_dir, run.work_dir, "--out", run.work_dir / "two.html")
+    assert compared.code == 0, compared
+    assert "!</td>" in (run.work_dir / "two.html").read_text()
+
+
+def test_a_student_that_draws_one_picture_shows_in_tests_and_in_its_card(collapsed_run):
+    config, teacher, run = collapsed_run
+    student, options = run.work_dir / "unet", runs.options(**runs.shapes(teacher))
+    ended = runs.tool("test", config, "--checkpoint", student, "--teacher", "--work-dir", run.work_dir, *options)
+    assert ended.code == 0, ended
+    (row,) = (line for line in ended.out.splitlines() if line.strip().startswith("seed_spread"))
+    assert row.count(" !") == 2
+    assert "\n! student: seed_spread" in ended.out
+    assert "SeedSpread: captions_over_seeds 2, seeds_per_caption 2, weights dino" in ended.out
+    out = run.work_dir.parent / "export"
+    ended = runs.tool("export", config, out, "--checkpoint", student, "--dtype", "float32", *options)
+    assert ended.code == 0, ended
+    card = (out / "README.md").read_text()
+    assert "**Warning**: seed_spread" in card
+    assert "| spread over seeds of a caption |" in card
+
+
+def test_steps_are_measured_over_seeds_too(collapsed_run):
+    config, teacher, run = collapsed_run
+    options = runs.options(**runs.shapes(teacher))
+    args = ("benchmark", "steps", config, "--checkpoint", run.work_dir / "unet", "--steps", "1", "2")
+    ended = runs.tool(*args, "--json", run.work_dir / "steps.json", *options)
+    assert ended.code == 0, ended
+    rows = json.loads((run.work_dir / "steps.json").read_text())
+    assert all({"accuracy", "seed_spread"} <= set(row) for row in rows)
+    other = config.with_name("agreement.py")
+    other.write_text(f"_base_ = ['diffdistill::shapes/{runs.SHAPES}']\nval_evaluator = [dict(type='TeacherAgreement')]\n")
+    ended = runs.tool(*args[:2], other, *args[3:], *options)
+    runs.assert_one_line(ended, "val_evaluator.0: TeacherAgreement needs teacher and student at once", "mim test")
+
+
+def test_the_shapes_protocol_over_seeds_leaves_that_of_the_accuracy_alone():
+    """Figures of a run, of `--protocol shapes_seeds`, and of configs of few steps may stand in one table."""
+    plain = load_config(runs.SHAPES)
+    by_protocol, few = load_config(runs.SHAPES, protocol="shapes_seeds"), load_config("sdxl_shapes_progressive.py")
+    assert by_protocol.test_dataloader == few.val_dataloader == plain.val_dataloader
+    assert by_protocol.test_evaluator == few.val_evaluator == [dict(plain.val_evaluator), dict(type="PositionEntropy")]
