@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffdistill.errors import InputError
 from diffdistill.metrics.base import Metric
+from diffdistill.metrics.caption_accuracy import check_pictures
 from diffdistill.metrics.encoders import Encoder
 from diffdistill.metrics.record import COLLAPSED, warning_of
 from diffdistill.registry import METRICS
@@ -89,7 +90,8 @@ class PositionEntropy(SeedMetric):
     n = 16 and -0.11 at n = 8, where that of plain frequencies is -0.20 and -0.43.
 
     The oracle reads the positions. Pictures in which it finds no shape are left out, and so are captions of which these are
-    more than half; where no caption is left there is no figure.
+    more than half; where no caption is left there is no figure. Raises InputError for a caption of another world, or
+    pictures of another size.
     """
 
     def takes(self, sample: dict) -> bool:
@@ -97,6 +99,7 @@ class PositionEntropy(SeedMetric):
 
     def look(self, captions: list[str], samples: Sequence[dict]) -> list[list[int]]:
         column = oracle.FIELDS.index("position")
+        check_pictures([sample["image"] for sample in samples], "PositionEntropy")
         found = np.stack([oracle.read(pictures)[:, column] for pictures in self.drawn(captions, samples)], 1)
         return [[int(position) for position in row if position >= 0] for row in found]
 

@@ -125,6 +125,16 @@ def test_pictures_without_a_shape_count_for_nothing():
     assert measured(PositionEntropy(1, 6), grey(seeds[1:5]), [OPEN]) == {}  # more than half
 
 
+def test_pictures_and_captions_of_another_world_are_refused():
+    model = Painter(lambda seed: 0)
+    sample, metric = samples(model, [OPEN])[0], PositionEntropy(1, 2)
+    metric.model = model
+    with pytest.raises(InputError, match="a photo of a dog"):
+        metric.process(None, [dict(sample, caption="a photo of a dog")])
+    with pytest.raises(InputError, match=r"PositionEntropy: a picture is uint8 \(64, 64, 3\)"):
+        metric.process(None, [dict(sample, image=np.zeros((64, 64, 3), np.uint8))])
+
+
 def test_stars_are_left_out():
     model = Painter(lambda seed: 0)
     metric = PositionEntropy(4, 2)
