@@ -29,7 +29,7 @@ def main() -> None:
     from diffdistill.config.read import load_config
     from diffdistill.config.stages import last_stage
     from diffdistill.evaluation.checkpoints import evaluate_all, read_labels, test_folder, write_results
-    from diffdistill.evaluation.table import evaluation_table, protocol_lines
+    from diffdistill.evaluation.table import evaluation_table, protocol_lines, warning_lines
     from diffdistill.files import check_file
 
     if args.json:
@@ -42,6 +42,8 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(*protocol_lines(records[0]["protocol"]), sep="\n", soft_wrap=True)
     console.print(evaluation_table(records))
+    for line in warning_lines(records):
+        console.print(line, soft_wrap=True)
     console.print(f"Figures: {file}", soft_wrap=True)
 
 

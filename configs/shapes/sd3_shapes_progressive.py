@@ -7,7 +7,7 @@ predicts in any case; their plain error counts the first, noisiest step too litt
 _base_ = [
     "../_base_/models/sd3_shapes.py",
     "../_base_/methods/progressive_shapes.py",
-    "../_base_/datasets/shapes.py",
+    "../_base_/datasets/shapes_over_seeds.py",
     "../_base_/shapes_runtime.py",
 ]
 _base_.model.merge(_base_.pop("method"))

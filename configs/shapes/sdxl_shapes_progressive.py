@@ -6,7 +6,7 @@
 _base_ = [
     "../_base_/models/sdxl_shapes.py",
     "../_base_/methods/progressive_shapes.py",
-    "../_base_/datasets/shapes.py",
+    "../_base_/datasets/shapes_over_seeds.py",
     "../_base_/shapes_runtime.py",
 ]
 _base_.model.merge(_base_.pop("method"))

@@ -143,10 +143,13 @@ def print_quality(rows: Sequence[Mapping], seeds: Sequence[int], console: Consol
 
 def print_steps(rows: Sequence[Mapping], console: Console | None = None) -> None:
     """Print every metric of a model after each number of sampling steps."""
-    names = [name for name in rows[0] if name not in ("model", "steps", "guidance_scale")]
+    known = ("model", "steps", "guidance_scale")
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in known))
     drawn = table("Validation by sampling steps", ["model", "steps", "guidance", *names])
     for row in rows:
-        drawn.add_row(row["model"], str(row["steps"]), shown(row["guidance_scale"]), *(shown(row[name]) for name in names))
+        drawn.add_row(
+            row["model"], str(row["steps"]), shown(row["guidance_scale"]), *(shown(row.get(name)) for name in names)
+        )
     (console or terminal()).print(drawn)
 
 

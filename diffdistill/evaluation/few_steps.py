@@ -5,16 +5,18 @@ from collections.abc import Sequence
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import BaseMetric, Evaluator
+from torch.utils.data import DataLoader
 
 from diffdistill.config.check import check_model
+from diffdistill.config.parts import entries
 from diffdistill.config.stages import last_stage, stage_configs
 from diffdistill.engine.runner import build_dataloader
 from diffdistill.errors import InputError
 from diffdistill.metrics.record import STUDENT, TEACHER
 from diffdistill.models.base import build_model
 from diffdistill.models.distiller import Distiller
-from diffdistill.registry import METRICS
+from diffdistill.registry import METRICS, build_part
 from diffdistill.runs.load import Trained
 
 
@@ -35,6 +37,7 @@ def metrics_by_steps(
     if min(steps) < 1:
         raise InputError(f"--steps={min(steps)}: give 1 or more")
     asked = {} if guidance is None else dict(guidance_scale=guidance)
+    metrics = build_metrics(config)
     model = load_teacher(config) if checkpoint is None else load_student(config, checkpoint, asked, max(steps))
     loader = build_dataloader(config.val_dataloader)
     rows = []
@@ -45,7 +48,7 @@ def metrics_by_steps(
         model.sample_with(**{**own, **asked, "num_inference_steps": count})
         scale = model.scheduler()[1].get("guidance_scale")
         row = dict(model=STUDENT if checkpoint else TEACHER, steps=count, guidance_scale=scale)
-        rows.append(row | evaluate_once(model, loader, config))
+        rows.append(row | evaluate_once(model, loader, metrics))
     return rows
 
 
@@ -69,10 +72,23 @@ def load_teacher(config: Config) -> Distiller:
     return build_model(whole, check_model(whole)).to(get_device()).eval()
 
 
+def build_metrics(config: Config) -> list[BaseMetric]:
+    """The metrics of the config's validation. Raises InputError for one that needs the teacher beside its student."""
+    metrics = []
+    for where, metric in entries(config.val_evaluator, "val_evaluator"):
+        metrics.append(build_part(METRICS, metric, where))
+        if getattr(metrics[-1], "needs_teacher", False):
+            raise InputError(f"{where}: {metric['type']} needs teacher and student at once; measure it with `mim test`")
+    return metrics
+
+
 @torch.no_grad()
-def evaluate_once(model: Distiller, loader, config: Config) -> dict[str, float]:
-    """The metrics of the config's validation, by name, of the pictures that `model` makes for the captions of `loader`."""
-    evaluator = Evaluator([METRICS.build(dict(config.val_evaluator))])
+def evaluate_once(model: Distiller, loader: DataLoader, metrics: list[BaseMetric]) -> dict[str, float]:
+    """The figures of `metrics`, by name, of the pictures that `model` makes for the captions of `loader`."""
+    evaluator = Evaluator(metrics)
+    for metric in metrics:
+        if getattr(metric, "needs_model", False):
+            metric.model = model
     for batch in loader:
         samples = model(**model.data_preprocessor(batch), mode="predict")
         evaluator.process(data_samples=samples, data_batch=batch)

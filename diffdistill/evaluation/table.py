@@ -6,11 +6,12 @@ from rich import box
 from rich.table import Table
 
 from diffdistill.metrics.protocol import check_same, describe_sampling, describe_settings
-from diffdistill.metrics.record import figures_of
+from diffdistill.metrics.record import figures_of, warning_of, warnings_of
+from diffdistill.report.numbers import unit_of
 
 
 def evaluation_table(records: Sequence[Mapping]) -> Table:
-    """One column a model, one row a figure. Raises InputError for records of different protocols."""
+    """One column a model, one row a figure; "!" marks one that warns. Raises InputError for different protocols."""
     names = list(dict.fromkeys(name for record in records for name in figures_of(record)))
     for name in names:
         check_same([record for record in records if name in record], name)
@@ -19,8 +20,22 @@ def evaluation_table(records: Sequence[Mapping]) -> Table:
     for record in records:
         table.add_column(record["model"], justify="right")
     for name in names:
-        table.add_row(name, *(f"{record[name]:.5g}" if name in record else "–" for record in records))
+        unit = f", {unit_of(name)}" if unit_of(name) not in ("", "%") else ""
+        table.add_row(name + unit, *(cell(name, record.get(name)) for record in records))
     return table
+
+
+def cell(name: str, value: float | None) -> str:
+    """A figure as text, with "!" where it warns; a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:.5g}" + (" !" if warning_of(name, value) else "")
+
+
+def warning_lines(records: Sequence[Mapping]) -> Iterator[str]:
+    """What the figures that are marked warn of, a line each."""
+    for record in records:
+        yield from (f"! {record['model']}: {warning}" for warning in warnings_of(record))
 
 
 def protocol_lines(protocol: Mapping | None) -> Iterator[str]:

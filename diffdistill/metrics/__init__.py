@@ -4,6 +4,7 @@ from .agreement import TeacherAgreement
 from .caption_accuracy import CaptionAccuracy
 from .clip_score import CLIPScore, PreferenceScore
 from .distribution import FID, KID, InceptionScore
+from .seeds import PositionEntropy, SeedSpread
 from .star_accuracy import StarAccuracy
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "CLIPScore",
     "CaptionAccuracy",
     "InceptionScore",
+    "PositionEntropy",
     "PreferenceScore",
+    "SeedSpread",
     "StarAccuracy",
     "TeacherAgreement",
 ]

@@ -1,6 +1,6 @@
 """How often pictures of the shapes world show what their captions state."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -27,13 +27,7 @@ class CaptionAccuracy(Metric):
         Raises InputError for a caption of another world, or pictures of another size.
         """
         images = [np.asarray(sample["image"]) for sample in data_samples]
-        side = world.RESOLUTION
-        for image in images:
-            if image.shape != (side, side, 3) or image.dtype != np.uint8:
-                raise InputError(
-                    f"CaptionAccuracy: a picture is {image.dtype} {image.shape}; "
-                    f"those of the shapes world are uint8 ({side}, {side}, 3)"
-                )
+        check_pictures(images, "CaptionAccuracy")
         captions = [sample["caption"] for sample in data_samples]
         right = oracle.judge(np.stack(images), captions, self.kinds)
         for i, sample in enumerate(data_samples):
@@ -50,3 +44,14 @@ class CaptionAccuracy(Metric):
             **{name: [result[name] for result in results if name in result] for name in oracle.FIELDS},
         }
         return {name: 100 * float(np.mean(values)) for name, values in counted.items() if values} | {"n": len(results)}
+
+
+def check_pictures(pictures: Iterable[np.ndarray], metric: str) -> None:
+    """Raise InputError, naming the metric, for a picture that is not of the shapes world's size and type."""
+    side = world.RESOLUTION
+    for picture in pictures:
+        if picture.shape != (side, side, 3) or picture.dtype != np.uint8:
+            raise InputError(
+                f"{metric}: a picture is {picture.dtype} {picture.shape}; "
+                f"those of the shapes world are uint8 ({side}, {side}, 3)"
+            )

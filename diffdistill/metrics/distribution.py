@@ -22,8 +22,8 @@ class FID(ReferenceMetric):
     """Fréchet Inception distance (Heusel et al., 2017, arXiv:1706.08500, sec. 1) to reference pictures: `fid`.
 
     Args:
-        reference: a folder of pictures; or the statistics of one, a `.npz` file with `mu` (D,) and `sigma` (D, D), as
-            pytorch-fid writes it.
+        reference: a folder of pictures; the statistics of one, a `.npz` file with `mu` (D,) and `sigma` (D, D), as
+            pytorch-fid writes it; or "teacher" for its pictures of the same captions (a folder of that name is "./teacher").
         weights, resize, like: see InceptionMetric.
     """
 
@@ -54,7 +54,7 @@ class FID(ReferenceMetric):
         return []
 
     def settings(self) -> dict:
-        if self.files:
+        if self.files or self.needs_teacher:
             return super().settings()
         digest = hashlib.sha256(self.mu.numpy().tobytes() + self.sigma.numpy().tobytes()).hexdigest()[:8]
         return dict(super().settings(), reference=f"{Path(self.reference).name} ({digest})")
@@ -64,10 +64,14 @@ class FID(ReferenceMetric):
 
         if len(results) < 2:
             raise InputError("FID: one picture has no covariance; validate with 2 captions or more")
-        fid = with_features(FrechetInceptionDistance, len(results[0]))
-        fid.update(torch.stack(results).double(), real=False)
-        if self.files:
-            fid.update(self.real_features(), real=True)
+        if self.files or self.needs_teacher:
+            fake, real = self.features(results)
+        else:
+            fake, real = torch.stack(results).double(), None
+        fid = with_features(FrechetInceptionDistance, fake.shape[1])
+        fid.update(fake, real=False)
+        if real is not None:
+            fid.update(real, real=True)
         else:  # the sums over two samples that have this mean and this covariance
             fid.real_features_num_samples += 2
             fid.real_features_sum += 2 * self.mu
@@ -94,7 +98,7 @@ class KID(ReferenceMetric):
     The unbiased estimate of the squared MMD with the cubic kernel (x y / D + 1)^3; it may be below 0.
 
     Args:
-        reference: a folder of pictures. (Statistics would not do: KID needs the features.)
+        reference: a folder of pictures, or "teacher"; see FID. (Statistics would not do: KID needs the features.)
         subsets, subset_size: how many subsets of how many pictures, drawn with a fixed seed; the size is at most that of the
             smaller set.
         weights, resize, like: see InceptionMetric.
@@ -121,7 +125,7 @@ class KID(ReferenceMetric):
     def compute_metrics(self, results: list[Tensor]) -> dict[str, float]:
         from torchmetrics.image.kid import KernelInceptionDistance
 
-        fake, real = torch.stack(results).double(), self.real_features()
+        fake, real = self.features(results)
         size = min(self.subset_size, len(fake), len(real))
         kid = with_features(KernelInceptionDistance, fake.shape[1], subsets=self.subsets, subset_size=size)
         kid.update(fake, real=False)

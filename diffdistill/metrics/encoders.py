@@ -30,11 +30,15 @@ class Encoder:
         text: whether captions are to be encoded.
 
     Raises:
-        InputError: files are missing (at once, for a folder; a hub name is asked for its config at once), or the model takes
-            no captions.
+        InputError: files are missing (at once, for a folder; a hub name is asked for its config at once), the checkpoint is
+            a single file, or the model takes no captions.
     """
 
     def __init__(self, checkpoint: str, key: str, processor: str | None = None, text: bool = False):
+        if Path(checkpoint).is_file():  # as HPSv2 and ImageReward are published
+            raise InputError(
+                f"{key}.checkpoint={checkpoint}: a single file; needed is a folder in the format of transformers"
+            )
         self.checkpoint = Checkpoint(checkpoint, f"{key}.checkpoint")
         self.processor = Checkpoint(processor, f"{key}.processor") if processor else self.checkpoint
         check_files(self.checkpoint, [("config.json",)])

@@ -14,6 +14,8 @@ from diffdistill.errors import InputError
 from diffdistill.metrics.base import Metric
 from diffdistill.metrics.inception import Inception
 from diffdistill.metrics.pictures import picture_files, read_picture, resized, to_batch
+from diffdistill.metrics.record import TEACHER
+from diffdistill.metrics.seeds import further_seeds
 
 SOURCE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 LIKE = ("torch-fidelity", "pytorch-fid")
@@ -81,22 +83,59 @@ class InceptionMetric(Metric):
 
 
 class ReferenceMetric(InceptionMetric):
-    """Compares with the pictures of a folder, whose features are kept from one validation to the next."""
+    """Compares with the pictures of a folder, or with those of the teacher, whose features are kept for later validations.
+
+    The teacher's are of the same captions, from seeds of their own. So its own figure is not 0 but the floor: what two sets
+    of its pictures differ by.
+    """
+
+    needs_model = needs_teacher = False  # both where the reference is the teacher
 
     def __init__(self, reference: str, weights: str, **options):
         super().__init__(weights, **options)
         self.reference, self.real = str(reference), None
-        self.files = self.find_reference()
+        self.needs_model = self.needs_teacher = self.reference == TEACHER
+        self.drawn: dict[tuple[str, int], Tensor] = {}
+        self.files = [] if self.needs_teacher else self.find_reference()
 
     def find_reference(self) -> list[Path]:
         """The pictures of the reference folder, sorted. Raises InputError where there are none."""
         return picture_files(self.reference, f"{type(self).__name__}.reference")
 
     def settings(self) -> dict:
-        return dict(super().settings(), reference=f"{len(self.files)} pictures of {Path(self.reference).name}")
+        pictures = f"{len(self.files)} pictures of {Path(self.reference).name}"
+        return dict(super().settings(), reference="the teacher, from other seeds" if self.needs_teacher else pictures)
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Take in samples with `image`, uint8 (H, W, 3); beside the teacher with `caption` and `seed`, too."""
+        start = len(self.results)
+        super().process(data_batch, data_samples)
+        if self.needs_teacher:  # in pairs, so that several processes gather both
+            self.results[start:] = zip(self.results[start:], self.of_teacher(data_samples), strict=True)
+
+    @torch.no_grad()
+    def of_teacher(self, samples: Sequence[dict]) -> list[Tensor]:
+        """Features (D,) of the teacher's pictures for the captions of `samples`; drawn once."""
+        keys = [(sample["caption"], int(sample["seed"])) for sample in samples]
+        if any(key not in self.drawn for key in keys):
+            shared = ("inception of the teacher", self.weights, self.resize, self.like)
+            if shared not in samples[0]:
+                captions, seeds = zip(*keys, strict=True)
+                pictures = self.model.sample(captions, further_seeds(seeds, 1), teacher=True)
+                outputs = self.extract([resized(picture, self.resize) for picture in pictures])
+                samples[0][shared] = [out[self.output] for out in outputs]
+            self.drawn.update(zip(keys, samples[0][shared], strict=True))
+        return [self.drawn[key] for key in keys]
+
+    def features(self, results: list) -> tuple[Tensor, Tensor]:
+        """Features of the pictures that were processed and of the reference, (N, D) each, in fp64."""
+        if self.needs_teacher:
+            fake, real = zip(*results, strict=True)
+            return torch.stack(fake).double(), torch.stack(real).double()
+        return torch.stack(results).double(), self.real_features()
 
     def real_features(self) -> Tensor:
-        """Features of the reference pictures, (N, D), in fp64; extracted once."""
+        """Features of the pictures of the reference folder, (N, D), in fp64; extracted once."""
         if self.real is None:
             batches = (self.files[start : start + BATCH] for start in range(0, len(self.files), BATCH))
             outputs = (out for files in batches for out in self.extract([read_picture(f, self.resize) for f in files]))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 LABELS = ("model", "step", "checkpoint", "protocol")  # what a record holds beside figures
+COLLAPSED = {"position_entropy": 0.25, "seed_spread": 1e-3, "seed_spread_kept": 10.0}  # below it the seed hardly matters
 TEACHER, STUDENT, FINE_TUNED = "teacher", "student", "fine-tuned"  # what models are called
 
 
@@ -29,3 +30,16 @@ def role_of(record: Mapping) -> Role:
 def figures_of(record: Mapping) -> dict[str, float]:
     """The figures of a record, by name."""
     return {name: value for name, value in record.items() if name not in LABELS}
+
+
+def warnings_of(record: Mapping) -> list[str]:
+    """A line for every figure of a record that warns; see `warning_of`."""
+    return [warning for name, value in figures_of(record).items() if (warning := warning_of(name, value))]
+
+
+def warning_of(name: str, value: float) -> str | None:
+    """What a figure warns of: a model that draws hardly more than one picture of a caption. None where it does not."""
+    figure = name.rsplit("/", 1)[-1]
+    if value >= COLLAPSED.get(figure, value):
+        return None
+    return f"{name} {value:.3g}: the model draws (almost) the same picture from every seed of a caption"

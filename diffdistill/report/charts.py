@@ -7,7 +7,7 @@ from diffdistill.report.curves import Chart, Line
 from diffdistill.report.data import Run
 from diffdistill.report.headline import noun, scores
 from diffdistill.report.history import Curve, smooth
-from diffdistill.report.numbers import metric_names, title_of, unit_of
+from diffdistill.report.numbers import better_of, metric_names, title_of, unit_of
 
 WINDOWS = 12  # a smoothed curve averages over about this part of its points
 SMALLEST_WINDOW = 5
@@ -89,9 +89,9 @@ def validation_charts(run: Run) -> list[Chart]:
         lines = [last_value(noun(run), [step for step, _ in points], [value for _, value in points])]
         known = {role: score[role] for role in ("teacher", "untrained") if score[role] is not None}
         levels = [(f"{role} {value:.3g}", value, role) for role, value in known.items()]
-        unit = unit_of(metric)
-        boundaries = run.boundaries
-        charts.append(Chart(title_of(metric), lines, unit, levels=levels, boundaries=boundaries, zero=unit == "%"))
+        unit, options = unit_of(metric), dict(levels=levels, boundaries=run.boundaries)
+        zero = unit in ("%", "bits")
+        charts.append(Chart(title_of(metric), lines, unit, better_of(metric), zero=zero, **options))
     return charts
 
 
@@ -112,7 +112,8 @@ def overlaid_metrics(runs: list[Run], letters: str) -> list[Chart]:
                 lines.append(last_value(letters[number], steps, values, style_of(number)))
         teachers = {score for run in runs if (score := scores(run, metric)["teacher"]) is not None}
         levels = [(f"teacher {score:.3g}", score, "teacher") for score in teachers] if len(teachers) == 1 else []
-        charts.append(Chart(title_of(metric), lines, unit_of(metric), levels=levels, zero=unit_of(metric) == "%"))
+        zero = unit_of(metric) in ("%", "bits")
+        charts.append(Chart(title_of(metric), lines, unit_of(metric), better_of(metric), levels=levels, zero=zero))
     return charts
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from diffdistill.metrics.record import FINE_TUNED, Role, role_of
+from diffdistill.metrics.record import FINE_TUNED, Role, role_of, warnings_of
 from diffdistill.report.data import Run
 from diffdistill.report.numbers import count, metric_names, operations, percent, seconds, title_of, unit_of, with_unit
 
@@ -83,6 +83,12 @@ def ratio(ours: float | None, theirs: float | None) -> float | None:
     if ours is None or not theirs:
         return None
     return min(1.0, max(0.0, ours / theirs))
+
+
+def warnings(run: Run) -> list[str]:
+    """What the last figures of what was trained warn of."""
+    trained = [record for record in run.validation if role_of(record) is Role.TRAINED]
+    return warnings_of(trained[-1]) if trained else []
 
 
 def sentence(run: Run) -> str:

@@ -2,35 +2,53 @@
 
 import math
 
-# Name in a validation record -> what it measures and its unit. Another metric is shown by its own name.
+from diffdistill.metrics.record import COLLAPSED
+
+# Name in a validation record -> what it measures, its unit, and which way is better. Another is shown by its own name.
 METRICS = {
-    "accuracy": ("caption accuracy", "%"),
-    "seen": ("accuracy, captions as in training", "%"),
-    "held_out": ("accuracy, held-out captions", "%"),
-    "shape": ("shapes right", "%"),
-    "colour": ("colours right", "%"),
-    "background": ("backgrounds right", "%"),
-    "size": ("sizes right", "%"),
-    "position": ("positions right", "%"),
+    "accuracy": ("caption accuracy", "%", "higher"),
+    "seen": ("accuracy, captions as in training", "%", "higher"),
+    "held_out": ("accuracy, held-out captions", "%", "higher"),
+    "shape": ("shapes right", "%", "higher"),
+    "colour": ("colours right", "%", "higher"),
+    "background": ("backgrounds right", "%", "higher"),
+    "size": ("sizes right", "%", "higher"),
+    "position": ("positions right", "%", "higher"),
+    "position_entropy": ("entropy of positions left open", "bits", "higher"),
+    "seed_spread": ("spread over seeds of a caption", "", "higher"),
+    "seed_spread_kept": ("spread over seeds, of the teacher's", "%", "higher"),
+    "clip_score": ("CLIP score", "", "higher"),
+    "preference_score": ("preference score", "", "higher"),
+    "fid": ("FID", "", "lower"),
+    "kid": ("KID", "", "lower"),
+    "inception_score": ("Inception Score", "", "higher"),
+    "latent_mse": ("latent MSE to the teacher", "", "lower"),
+    "feature_distance": ("feature distance to the teacher", "", "lower"),
 }
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
 NOT_METRICS = ("model", "step", "n")
 
 
 def metric_names(records: list[dict]) -> list[str]:
-    """The metrics of validation records, the main one first."""
+    """The metrics of validation records, the main one first, then those that say whether the seed still matters."""
     names = {name: None for record in records for name in record if name not in NOT_METRICS}
-    return [name for name in names if any(isinstance(record.get(name), (int, float)) for record in records)]
+    found = [name for name in names if any(isinstance(record.get(name), (int, float)) for record in records)]
+    return found[:1] + sorted(found[1:], key=lambda name: name.rsplit("/", 1)[-1] not in COLLAPSED)
 
 
 def title_of(metric: str) -> str:
     """What a metric is called on the page; one that is not known, by its own name with spaces."""
-    return METRICS.get(metric, (metric.replace("_", " "), ""))[0]
+    return METRICS[metric][0] if metric in METRICS else metric.replace("_", " ")
 
 
 def unit_of(metric: str) -> str:
     """The unit of a metric, such as "%"; "" where it is not known."""
-    return METRICS.get(metric, ("", ""))[1]
+    return METRICS[metric][1] if metric in METRICS else ""
+
+
+def better_of(metric: str) -> str:
+    """Which way a metric is better, "higher is better" or "lower is better"; "" where it is not known."""
+    return f"{METRICS[metric][2]} is better" if metric in METRICS else ""
 
 
 def with_unit(value: float | None, unit: str) -> str:

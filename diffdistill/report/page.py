@@ -37,6 +37,7 @@ def run_page(run: Run) -> str:
         run=run,
         status=status(run),
         summary=headline.sentence(run),
+        warnings=headline.warnings(run),
         figures=headline.figures(run),
         gallery=gallery({"": run}),
         prompts=run.record.get("prompts", []),
@@ -150,6 +151,12 @@ def comparison_table(runs: list[Run]) -> list[tuple[str, list[str]]]:
     return [(label, [str(value or "") for value in values]) for label, values in rows if any(values)]
 
 
+def marked(run: Run, metric: str, value: str | None) -> str | None:
+    """A value with an exclamation mark where the run's last figures warn of `metric`."""
+    warned = any(warning.startswith(f"{metric} ") for warning in headline.warnings(run))
+    return f"{value} !" if value and warned else value
+
+
 def metric_rows(runs: list[Run]) -> list[tuple[str, list[str | None]]]:
     """Every metric of the trained students, and of the main one what teachers and untrained students reach."""
     metrics, rows = list(dict.fromkeys(name for run in runs for name in numbers.metric_names(run.validation))), []
@@ -157,6 +164,8 @@ def metric_rows(runs: list[Run]) -> list[tuple[str, list[str | None]]]:
         found, unit = [headline.scores(run, metric) for run in runs], numbers.unit_of(metric)
         for role in ("student", "teacher", "untrained") if metric == metrics[0] else ("student",):
             values = [None if score[role] is None else numbers.with_unit(score[role], unit) for score in found]
+            if role == "student":
+                values = [marked(run, metric, value) for run, value in zip(runs, values, strict=True)]
             rows.append((numbers.title_of(metric) + ("" if role == "student" else f", {role}"), values))
     return rows
 

@@ -73,6 +73,12 @@ def test_a_missing_file_is_named_at_once(tiny_clip, tmp_path, missing, parts):
     assert not [part for part in [f"CLIPScore.checkpoint={folder}", *parts] if part not in str(error.value)]
 
 
+def test_a_single_file_is_refused(tiny_clip):
+    """As HPSv2 is published."""
+    with pytest.raises(InputError, match=r"PreferenceScore\.checkpoint=.*: a single file; needed is a folder"):
+        PreferenceScore(str(tiny_clip / "model.safetensors"))
+
+
 def test_a_hub_name_without_a_network_says_what_to_do():
     with pytest.raises(InputError, match=r"laion/CLIP-ViT-g-14-laion2B-s34B-b88K.*config\.json.*hf download"):
         CLIPScore()

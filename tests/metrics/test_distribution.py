@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import runs
 import torch
 from PIL import Image
 
 from diffdistill.errors import InputError
 from diffdistill.metrics.distribution import FID, KID, InceptionScore
 from diffdistill.metrics.inception import Inception, bilinear_matrix, to_input
+from diffdistill.metrics.seeds import further_seeds
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +190,57 @@ def test_the_three_share_one_pass_and_the_reference_is_read_once(weights, folder
         reference=f"3 pictures of {folder.name}",
         subsets="100 of 1000",
     )
+
+
+class Doodler:
+    """A model whose teacher draws noise of its seed, a little brighter than the student's."""
+
+    draws_teacher = False
+
+    def __init__(self):
+        self.asked = []
+
+    def sample(self, captions, seeds, teacher=False):
+        self.asked.append((list(captions), list(seeds), teacher))
+        return np.stack([noise(seed) // 2 + 100 for seed in seeds])
+
+
+def test_the_teacher_is_the_reference_from_seeds_of_its_own(weights, tmp_path):
+    """The same as its pictures in a folder; drawn once, and of the captions that were measured."""
+    model, students = Doodler(), [dict(image=noise(n), caption=f"caption {n}", seed=n) for n in range(3)]
+    for number, picture in enumerate(model.sample([], further_seeds(range(3), 1))):
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+    model.asked.clear()
+    metrics = [kind("teacher", str(weights), resize=16) for kind in (FID, KID)]
+    by_folder = KID(str(tmp_path), str(weights), resize=16)
+    for metric in metrics:
+        assert (metric.needs_model, metric.needs_teacher) == (True, True)
+        assert metric.settings()["reference"] == "the teacher, from other seeds"
+        metric.model = model
+    assert (by_folder.needs_model, by_folder.needs_teacher) == (False, False)
+    for start in (0, 2):
+        batch = students[start : start + 2]
+        for metric in (*metrics, by_folder):
+            metric.process(None, batch)
+    expected = by_folder.features(by_folder.results)
+    for metric in metrics:
+        for found, known in zip(metric.features(metric.results), expected, strict=True):
+            torch.testing.assert_close(found, known)
+        metric.process(None, [dict(sample, image=noise(9)) for sample in students])  # as in a later validation
+    assert metrics[1].evaluate(6)["kid"] != pytest.approx(by_folder.evaluate(3)["kid"])
+    assert model.asked == [([f"caption {n}" for n in ids], further_seeds(ids, 1), True) for ids in ([0, 1], [2])]
+
+
+def test_a_teacher_as_reference_without_a_teacher_is_refused_before_a_run(weights, thin_sdxl, tmp_path):
+    config = tmp_path / "alone.py"
+    config.write_text(
+        f"_base_ = ['diffdistill::shapes/{runs.SHAPES}']\n"
+        "model = dict(losses=dict(output=None, feature=None))\n"
+        f"val_evaluator = [dict(type='FID', reference='teacher', weights={str(weights)!r})]\n"
+    )
+    ended = runs.tool("train", config, "--work-dir", tmp_path / "run", *runs.options(**runs.shapes(thin_sdxl)))
+    runs.assert_one_line(ended, "val_evaluator.0: FID compares with the teacher, and no loss keeps it", "OutputKD")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from huggingface_hub import EvalResult
 from diffdistill.export.card.names import markdown_table, value_text
 from diffdistill.export.card.source import Source
 from diffdistill.metrics.protocol import describe_sampling, protocol_of, split
-from diffdistill.metrics.record import Role, role_of
+from diffdistill.metrics.record import Role, role_of, warning_of
 from diffdistill.report.numbers import SPACE, metric_names, title_of, unit_of
 
 
@@ -32,7 +32,9 @@ def metric_tables(records: Sequence[Mapping], before: str) -> list[dict[str, str
         titles = {Role.TEACHER: "teacher", Role.UNTRAINED: before, Role.TRAINED: "this model"}
         titles = {role: title for role, title in titles.items() if any(role in row for row in values.values())}
         rows = [[title_of(name), *(value(row.get(role), unit_of(name)) for role in titles)] for name, row in values.items()]
-        tables.append(dict(protocol=describe(protocol), table=markdown_table(["", *titles.values()], rows)))
+        warnings = [warning_of(name, row[Role.TRAINED]) for name, row in values.items()]
+        below = [describe(protocol), *(f"**Warning**: {warning}." for warning in warnings if warning)]
+        tables.append(dict(protocol="\n\n".join(below), table=markdown_table(["", *titles.values()], rows)))
     return tables
 
 
