@@ -11,6 +11,8 @@ from torch.utils.data import Sampler
 from diffdistill.errors import InputError, warn_once
 from diffdistill.registry import DATA_SAMPLERS
 
+from .buckets import kept_share
+
 
 @DATA_SAMPLERS.register_module()
 class AspectBatchSampler(Sampler):
@@ -64,6 +66,23 @@ class AspectBatchSampler(Sampler):
                 f" {named}{', ...' * (len(small) > 5)}; their batches are smaller. A larger step or a smaller max_aspect of"
                 " BucketCrop makes fewer buckets"
             )
+
+    @property
+    def smallest(self) -> int:
+        """The number of samples in the smallest batch."""
+        return int((self.counts // self.batches_of).min())
+
+    def figures(self) -> dict:
+        """Figures of the log and of a run: `samples`, `batches` of an epoch on each rank, the samples of each of `buckets`.
+
+        `lost` is the mean share of a picture that is cropped, `lost_to_squares` what it would be if all became squares.
+        """
+        dataset = self.sampler.dataset
+        pictures, items = dataset.picture_sizes(), dataset.item_sizes()
+        readable = pictures.all(1)
+        lost, square = (float(1 - kept_share(pictures[readable], to).mean()) for to in (items[readable], np.ones(2)))
+        counts = {f"{height}x{width}": int(n) for (height, width), n in zip(self.buckets, self.counts, strict=True)}
+        return dict(samples=len(items), batches=len(self), lost=lost, lost_to_squares=square, buckets=counts)
 
     def __len__(self) -> int:
         """The number of batches of an epoch on each rank."""

@@ -64,6 +64,7 @@ class CaptionedImages(Dataset):
             rows = rows.cast_column(image_column, datasets.Image(decode=False))  # decoded here, so errors name the picture
         self.rows = rows
         self.max_skipped, self.most_skipped = max_skipped, most_skipped(max_skipped, len(rows))
+        self._picture_sizes: np.ndarray | None = None
         self._sizes: np.ndarray | None = None
         self._usable(0)
 
@@ -80,7 +81,9 @@ class CaptionedImages(Dataset):
 
     def picture_sizes(self) -> np.ndarray:
         """(height, width) of each row's upright picture (N, 2), none of which is decoded; (0, 0) where it cannot be read."""
-        return picture_sizes(self.rows, self.image_column, self.folder)
+        if self._picture_sizes is None:
+            self._picture_sizes = picture_sizes(self.rows, self.image_column, self.folder)
+        return self._picture_sizes
 
     def item_sizes(self) -> np.ndarray:
         """(height, width) of the pictures of all items (N, 2): what `pipeline` makes of `picture_sizes`.

@@ -28,7 +28,8 @@ class Crop:
     def __init__(self, sizes: Sequence[tuple[int, int]], crop: str):
         for size in sizes:
             if len(size) != 2 or min(size) < 1:
-                raise InputError(f"{type(self).__name__}: size={size} must be positive")
+                given = size[0] if len(set(size)) == 1 else size
+                raise InputError(f"{type(self).__name__}: size={given} must be positive")
         if crop not in ("center", "random"):
             raise InputError(f"{type(self).__name__}: crop={crop!r} is unknown; use 'center' or 'random'")
         self.sizes, self.random = sizes, crop == "random"
