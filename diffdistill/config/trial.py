@@ -163,7 +163,7 @@ class Shared:
 
 def check_has_batch(loader: DataLoader, part: str) -> None:
     """Raise InputError if `loader` has no batch, or, for validation, no end."""
-    where, endless = f"{part}_dataloader", isinstance(loader.batch_sampler.sampler, InfiniteSampler)
+    where, endless = f"{part}_dataloader", isinstance(getattr(loader.batch_sampler, "sampler", None), InfiniteSampler)
     if part != "train" and endless:
         raise InputError(f"{where}.sampler.type='InfiniteSampler' never ends; use 'DefaultSampler'")
     if not endless and not len(loader):

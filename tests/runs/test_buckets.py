@@ -17,6 +17,7 @@ from diffdistill.config.memory import picture_size
 from diffdistill.config.read import load_config
 from diffdistill.engine.runner import build_dataloader
 from diffdistill.errors import InputError
+from diffdistill.families.reading import check_resolution
 from diffdistill.models.base import build_model
 from diffdistill.registry import HOOKS
 
@@ -174,6 +175,13 @@ def refusal(teacher, data, folder, **changes):
 )
 def test_what_buckets_cannot_do_is_refused(changes, words, thin_sdxl, mixed, tmp_path):
     assert words in refusal(thin_sdxl, mixed, tmp_path, **changes)
+
+
+def test_pictures_beyond_the_places_of_an_sd3_are_refused(tiny_sd3):
+    family = kinds.StableDiffusion3(checkpoint=str(tiny_sd3))
+    check_resolution(family, 96, 32, "pipeline")
+    with pytest.raises(InputError, match="pipeline: pictures of 32 x 128 are larger than its denoiser knows places: 96"):
+        check_resolution(family, 32, 128, "pipeline")
 
 
 def test_memory_is_that_of_the_largest_bucket(thin_sdxl):
