@@ -20,6 +20,7 @@ MODELS = _child("model", mmengine_registry.MODELS, "models", "families", "method
 ADAPTERS = Registry("adapter", scope="diffdistill", locations=["diffdistill.models.adapters"])  # configs of peft
 DATASETS = _child("dataset", mmengine_registry.DATASETS, "datasets")
 TRANSFORMS = _child("transform", mmengine_registry.TRANSFORMS, "datasets")
+DATA_SAMPLERS = _child("data sampler", mmengine_registry.DATA_SAMPLERS, "datasets")
 HOOKS = _child("hook", mmengine_registry.HOOKS, "hooks")
 METRICS = _child("metric", mmengine_registry.METRICS, "metrics")
 OPTIM_WRAPPERS = _child("optim_wrapper", mmengine_registry.OPTIM_WRAPPERS, "engine")
@@ -27,7 +28,6 @@ LOOPS = _child("loop", mmengine_registry.LOOPS, "engine")
 
 # MMEngine warns for every kind of part that a scope has no registry of, so each of the others gets an empty child.
 for _name in (
-    "DATA_SAMPLERS",
     "EVALUATOR",
     "FUNCTIONS",
     "LOG_PROCESSORS",

@@ -12,6 +12,7 @@ default_hooks = dict(
     checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=1000, max_keep_ckpts=2),
     resume=dict(type="ResumeHook"),
     skipped=dict(type="SkippedHook"),
+    buckets=dict(type="BucketsHook"),
     guard=dict(type="GuardHook"),
     stop=dict(type="StopHook"),
     memory=dict(type="MemoryHook"),

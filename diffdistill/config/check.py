@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from mmengine.config import Config
+from torch.utils.data import DataLoader
 
 from diffdistill import registry
 from diffdistill.config.annotations import check_fits, signature_of
@@ -14,7 +15,9 @@ from diffdistill.config.folders import check_work_folder
 from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.config.sections import check_together
 from diffdistill.config.trial import check_loader, check_training
+from diffdistill.datasets.batches import AspectBatchSampler
 from diffdistill.datasets.class_pictures import missing_class_pictures
+from diffdistill.datasets.transforms import Crop
 from diffdistill.engine.launch import check_ranks, check_sharding
 from diffdistill.engine.resuming import check_same_optimizer
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint, load_on_meta
@@ -66,10 +69,34 @@ def check_data(config: Config, plan: Plan | None) -> None:
     check_ranks(config, len(dataset))
     item = None if missing_class_pictures(dataset) else dataset[0]
     needs = ("pixel_values", "caption", *plan.family.of_picture) if plan else ()
-    check_loader(config, "train", dataset, needs, item)
+    loader = check_loader(config, "train", dataset, needs, item)
+    check_buckets(config, dataset, loader, plan)
     if plan and item is not None:
         item = item[0] if isinstance(item, (list, tuple)) else item
         check_resolution(plan.family, *item["pixel_values"].shape[-2:], "train_dataloader.dataset")
+
+
+def check_buckets(config: Config, dataset, loader: DataLoader, plan: Plan | None) -> None:
+    """Raise InputError for pictures of several sizes that would meet in a batch, or of a size that the family does not take.
+
+    Nor may a batch of a small bucket have fewer samples than the method needs.
+    """
+    sizes = next((crop.sizes for crop in reversed(getattr(dataset, "pipeline", ())) if isinstance(crop, Crop)), [])
+    batches, by_bucket = loader.batch_sampler, isinstance(loader.batch_sampler, AspectBatchSampler)
+    pairs = getattr(dataset, "class_pictures", None) is not None
+    if len(sizes) > 1 and not by_bucket and (pairs or batches.batch_size > 1):
+        raise InputError(
+            f"train_dataloader.dataset.pipeline crops to {len(sizes)} sizes, and a batch is of one: add"
+            " train_dataloader.batch_sampler=dict(type='AspectBatchSampler')" + "; pairs need ResizeCrop" * pairs
+        )
+    for size in sizes if plan else ():
+        check_resolution(plan.family, *size, "train_dataloader.dataset.pipeline")
+    if by_bucket and plan and batches.smallest < plan.method.smallest_batch:
+        raise InputError(
+            f"train_dataloader.batch_sampler: the smallest aspect bucket gives batches of {batches.smallest}, and"
+            f" {type(plan.method).__name__} needs {plan.method.smallest_batch}; make fewer buckets by a larger step or a"
+            " smaller max_aspect of BucketCrop"
+        )
 
 
 def check_evaluation(config: Config, part: str, plan: Plan | None) -> None:

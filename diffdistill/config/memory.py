@@ -1,12 +1,15 @@
 """The device memory of a training, from its config alone: what stays, and what a step holds beside it at its peak."""
 
+import math
 from collections.abc import Collection, Mapping
 
 import torch
 from mmengine.config import Config
 from torch import nn
 
+from diffdistill import registry
 from diffdistill.config.rehearsal import rehearse
+from diffdistill.datasets.transforms import Crop
 from diffdistill.models.adapters import trainable
 from diffdistill.models.plan import Plan
 from diffdistill.students.cut import build_on_meta
@@ -20,6 +23,7 @@ STATE_BYTES = {
     **dict.fromkeys(["lion8bit", "pagedlion8bit", "sgd8bit", "rmsprop8bit", "adagrad8bit"], 1),
 }
 WHOLE_BELOW, BLOCK = 4096, 256  # bitsandbytes: tensors of fewer elements stay in fp32; the others have a scale a block
+LATENTS = 64  # pixels: the side of a square that becomes whole latents and tokens in every stage of any denoiser
 SCALE = 4  # bytes of the scale of each row of a weight in 8 bits
 FOREACH = ("adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "adagrad")  # torch's, which hold a copy in an update
 
@@ -150,7 +154,12 @@ def updates_at_once(optimizer: Mapping, device: str) -> bool:
 
 
 def picture_size(config: Config, plan: Plan) -> int:
-    """The side of the pictures of training in pixels, as the last of the transforms with a size says it."""
+    """The side of a square of as many pixels as the largest pictures of training, which the last crop says, or just more."""
     transforms = config.train_dataloader.dataset.get("pipeline") or []
-    sizes = [each["size"] for each in transforms if isinstance(each, Mapping) and isinstance(each.get("size"), int)]
-    return sizes[-1] if sizes else plan.family.native_size
+    built = [registry.TRANSFORMS.build(dict(each)) for each in transforms if "Crop" in str(each.get("type"))]
+    sizes = next((each.sizes for each in reversed(built) if isinstance(each, Crop)), None)
+    if sizes is None:
+        return plan.family.native_size
+    height, width = max(sizes, key=math.prod)
+    step = math.gcd(height, width, LATENTS)
+    return math.ceil(math.sqrt(height * width) / step) * step

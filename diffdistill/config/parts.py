@@ -19,7 +19,7 @@ from diffdistill.errors import InputError
 from diffdistill.families.base import Family
 from diffdistill.methods.base import Method
 
-OF_LOADERS = (registry.DATASETS, registry.TRANSFORMS, mmengine_registry.DATA_SAMPLERS, mmengine_registry.FUNCTIONS)
+OF_LOADERS = (registry.DATASETS, registry.TRANSFORMS, registry.DATA_SAMPLERS, mmengine_registry.FUNCTIONS)
 OF_OPTIMIZER = mmengine_registry.OPTIMIZERS, mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS
 # Section of a config -> the registries of the parts inside it, however deep.
 SECTIONS: dict[str, Sequence[Registry]] = {
@@ -37,7 +37,7 @@ SECTIONS: dict[str, Sequence[Registry]] = {
 ANYWHERE = tuple(dict.fromkeys(each for parts in SECTIONS.values() for each in parts))  # of sections that a user has added
 # What MMEngine builds itself, so that nothing of ours says there that a type is missing.
 BUILT_BY_MMENGINE = (
-    *(f"{loader}.{part}" for loader in LOADERS for part in ("dataset", "sampler")),
+    *(f"{loader}.{part}" for loader in LOADERS for part in ("dataset", "sampler", "batch_sampler")),
     *("optim_wrapper", "optim_wrapper.optimizer", "param_scheduler.*", "default_hooks.*", "custom_hooks.*"),
     *("val_evaluator.*", "test_evaluator.*"),
 )
@@ -46,6 +46,7 @@ KINDS = {"model.teacher": Family, "model.base": Family, "model.method": Method}
 PROVIDED = (
     "module",
     "dataset",
+    "sampler",
     "dataloader",
     "evaluator",
     "runner",

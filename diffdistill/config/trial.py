@@ -122,8 +122,8 @@ def check_optimizer(config: Config, plan: Plan | None) -> None:
         registry.build_part(mmengine_registry.PARAM_SCHEDULERS, part, where)
 
 
-def check_loader(config: Config, part: str, dataset, needs: tuple[str, ...], item: dict | list | None) -> None:
-    """Raise InputError for a loader of `part`, "train" or "val", that cannot be built or has no batch, or none of use.
+def check_loader(config: Config, part: str, dataset, needs: tuple[str, ...], item: dict | list | None) -> DataLoader:
+    """The loader of `part`, "train" or "val"; raises InputError where it cannot be built or has no batch, or none of use.
 
     `needs` are the entries that the model reads; None for `item` leaves them aside.
     """
@@ -142,6 +142,7 @@ def check_loader(config: Config, part: str, dataset, needs: tuple[str, ...], ite
     if "pixel_values" in needs and item and not (isinstance(batch, Mapping) and torch.is_tensor(batch["pixel_values"])):
         raise InputError(f"{where}.collate_fn makes no tensor of pixel_values; use dict(type='default_collate')")
     check_has_batch(loader, part)
+    return loader
 
 
 class Shared:
@@ -162,7 +163,7 @@ class Shared:
 
 def check_has_batch(loader: DataLoader, part: str) -> None:
     """Raise InputError if `loader` has no batch, or, for validation, no end."""
-    where, endless = f"{part}_dataloader", isinstance(loader.sampler, InfiniteSampler)
+    where, endless = f"{part}_dataloader", isinstance(getattr(loader.batch_sampler, "sampler", None), InfiniteSampler)
     if part != "train" and endless:
         raise InputError(f"{where}.sampler.type='InfiniteSampler' never ends; use 'DefaultSampler'")
     if not endless and not len(loader):

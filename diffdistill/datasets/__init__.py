@@ -1,5 +1,7 @@
 """Data sets of captioned pictures, and what is done to each picture."""
 
+from .batches import AspectBatchSampler
+from .buckets import BucketCrop
 from .captioned import CaptionedImages
 from .dreambooth import DreamBoothDataset
 from .shapes import ShapesCaptions, ShapesDataset, StarCaptions
@@ -7,6 +9,8 @@ from .transforms import CaptionDropout, PackInputs, RandomFlip, ResizeCrop
 from .validation import CaptionList
 
 __all__ = [
+    "AspectBatchSampler",
+    "BucketCrop",
     "CaptionDropout",
     "CaptionList",
     "CaptionedImages",

@@ -1,8 +1,10 @@
 """Captioned pictures from wherever the Hugging Face `datasets` library can read them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -10,6 +12,7 @@ from diffdistill.errors import InputError, shortened
 from diffdistill.registry import DATASETS, TRANSFORMS
 
 from .pictures import read_picture, reason_of
+from .sizes import picture_sizes, size_columns, sizes_after
 from .skipping import BadSampleError, lines_of, most_skipped, sample_name, too_many
 from .sources import open_source, picture_folder
 
@@ -56,11 +59,13 @@ class CaptionedImages(Dataset):
         self._check("image_column", image_column, rows, _holds_pictures, "pictures")
         self.caption_column = caption_column or self._usual_caption(rows.column_names)
         self._check("caption_column", self.caption_column, rows, _holds_text, "text")
-        rows = rows.select_columns([self.image_column, self.caption_column])
+        rows = rows.select_columns([self.image_column, self.caption_column, *size_columns(rows)])
         if isinstance(rows.features[image_column], datasets.Image):
             rows = rows.cast_column(image_column, datasets.Image(decode=False))  # decoded here, so errors name the picture
         self.rows = rows
         self.max_skipped, self.most_skipped = max_skipped, most_skipped(max_skipped, len(rows))
+        self._picture_sizes: np.ndarray | None = None
+        self._sizes: np.ndarray | None = None
         self._usable(0)
 
     def __len__(self) -> int:
@@ -74,17 +79,45 @@ class CaptionedImages(Dataset):
             item = transform(item)
         return item
 
+    def picture_sizes(self) -> np.ndarray:
+        """(height, width) of each row's upright picture (N, 2), none of which is decoded; (0, 0) where it cannot be read."""
+        if self._picture_sizes is None:
+            self._picture_sizes = picture_sizes(self.rows, self.image_column, self.folder)
+        return self._picture_sizes
+
+    def item_sizes(self) -> np.ndarray:
+        """(height, width) of the pictures of all items (N, 2): what `pipeline` makes of `picture_sizes`.
+
+        From then on items keep to them: a row that takes another's place is cropped to that one's size. Raises InputError
+        where no picture can be read.
+        """
+        if self._sizes is None:
+            try:
+                self._sizes = sizes_after(self.pipeline, self.picture_sizes())
+            except ValueError as error:
+                raise too_many(self.source, len(self), len(self), self.max_skipped, str(error)) from error
+        return self._sizes
+
     def _usable(self, index: int) -> dict:
         """The item of row `index`, or of the next that can be used: which one depends on nothing but the data."""
-        skipped = []
-        while len(skipped) < len(self):
+        skipped, sized = [], {} if self._sizes is None else {"target_size": tuple(self._sizes[index].tolist())}
+        for row in self._in_place_of(index):
             try:
-                return self.read((index + len(skipped)) % len(self)) | {"skipped": lines_of(skipped)}
+                return self.read(row) | {"skipped": lines_of(skipped)} | sized
             except BadSampleError as bad:
                 skipped.append(bad)
             if len(skipped) > self.most_skipped:
                 break
         raise too_many(self.source, len(skipped), len(self), self.max_skipped, str(skipped[-1]))
+
+    def _in_place_of(self, index: int) -> Iterator[int]:
+        """Row `index` and then all others, from the next one on; where sizes are known, first those of the same size."""
+        yield index
+        others = (np.arange(1, len(self)) + index) % len(self)
+        if self._sizes is not None:
+            same = (self._sizes[others] == self._sizes[index]).all(1)
+            others = np.concatenate([others[same], others[~same]])
+        yield from others.tolist()
 
     def read(self, index: int) -> dict:
         """`image`, `caption` and `sample` of row `index`. Raises BadSampleError where it cannot be used."""

@@ -4,11 +4,12 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import datasets
 import huggingface_hub
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from diffdistill.errors import shortened
 
@@ -77,9 +78,9 @@ def download_folders() -> tuple[Path, ...]:
     return tuple(Path(os.path.normpath(folder)) for folder in known)
 
 
-def read_picture(value: Mapping | bytes | str | Path, folder: Path | None = None) -> Image.Image:
-    """The picture of `picture_of`, upright and in RGB; any exception where there is none."""
-    found = picture_of(value, folder)
+def open_picture(value: Mapping | bytes | str | Path | BinaryIO, folder: Path | None = None) -> Image.Image:
+    """The picture of `picture_of`, or of an open file, with its header read alone; any exception where there is none."""
+    found = value if hasattr(value, "read") else picture_of(value, folder)
     if isinstance(found, Path):
         if not found.is_file():  # opening a named pipe would wait for ever
             raise FileNotFoundError("there is no such file")
@@ -87,8 +88,26 @@ def read_picture(value: Mapping | bytes | str | Path, folder: Path | None = None
             raise ValueError("the file is empty")
     Image.init()
     kinds = [kind for kind in Image.ID if kind != "EPS"]  # a program, which Pillow would have Ghostscript run
-    with Image.open(io.BytesIO(found) if isinstance(found, bytes) else found, formats=kinds) as picture:
+    return Image.open(io.BytesIO(found) if isinstance(found, bytes) else found, formats=kinds)
+
+
+def read_picture(value: Mapping | bytes | str | Path, folder: Path | None = None) -> Image.Image:
+    """The picture of `picture_of`, upright and in RGB; any exception where there is none."""
+    with open_picture(value, folder) as picture:
         return upright_rgb(picture)
+
+
+def header_size(value: Mapping | bytes | str | Path | BinaryIO, folder: Path | None = None) -> tuple[int, int]:
+    """(height, width) that the picture of `read_picture` would have, from its header; (0, 0) where that cannot be read.
+
+    An EXIF tag behind the pixels of a PNG, where hardly any program puts it, is not seen: nothing is decoded.
+    """
+    try:
+        with open_picture(value, folder) as picture:
+            turned = Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1) > 4
+            return picture.size if turned else picture.size[::-1]
+    except Exception:  # what is wrong with it is said when it is read
+        return 0, 0
 
 
 def reason_of(error: Exception) -> str:

@@ -5,6 +5,8 @@ before resizing, and where the crop that is really used lies. All sizes are (hei
 from torch's global generator, so a training loop that seeds it replays them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps
@@ -13,37 +15,45 @@ from diffdistill.errors import InputError
 from diffdistill.registry import TRANSFORMS
 
 
-@TRANSFORMS.register_module()
-class ResizeCrop:
-    """Shrink or enlarge the picture until it just covers `size`, then crop to `size`; nothing is ever padded.
+class Crop:
+    """Shrink or enlarge the picture until it just covers one of `sizes`, then crop to it; nothing is ever padded.
 
     Adds to the item `original_size`, `resized_size` and `crop_top_left`, the last (top, left) in the resized picture.
 
     Args:
-        size: side of a square, or (height, width).
+        sizes: all (height, width) that pictures are cropped to.
         crop: "center", or "random" for a uniformly drawn position.
     """
 
-    def __init__(self, size: int | tuple[int, int], crop: str = "center"):
-        height, width = (size, size) if isinstance(size, int) else size
-        if min(height, width) < 1:
-            raise InputError(f"ResizeCrop: size={size} must be positive")
+    def __init__(self, sizes: Sequence[tuple[int, int]], crop: str):
+        for size in sizes:
+            if len(size) != 2 or min(size) < 1:
+                given = size[0] if len(set(size)) == 1 else size
+                raise InputError(f"{type(self).__name__}: size={given} must be positive")
         if crop not in ("center", "random"):
-            raise InputError(f"ResizeCrop: crop={crop!r} is unknown; use 'center' or 'random'")
-        self.height, self.width, self.random = height, width, crop == "random"
+            raise InputError(f"{type(self).__name__}: crop={crop!r} is unknown; use 'center' or 'random'")
+        self.sizes, self.random = sizes, crop == "random"
+
+    def size_of(self, item: dict) -> tuple[int, int]:
+        """The size that the picture of `item` is cropped to."""
+        raise NotImplementedError
+
+    def sizes_after(self, sizes: np.ndarray) -> np.ndarray:
+        """The sizes (N, 2) that upright pictures of `sizes` (N, 2) are cropped to."""
+        raise NotImplementedError
 
     def __call__(self, item: dict) -> dict:
-        image = item["image"]
-        scale = max(self.height / image.height, self.width / image.width)
-        resized_height = max(self.height, round(image.height * scale))
-        resized_width = max(self.width, round(image.width * scale))
-        top = self._position(resized_height - self.height)
-        left = self._position(resized_width - self.width)
+        image, (height, width) = item["image"], self.size_of(item)
+        scale = max(height / image.height, width / image.width)
+        resized_height = max(height, round(image.height * scale))
+        resized_width = max(width, round(image.width * scale))
+        top = self._position(resized_height - height)
+        left = self._position(resized_width - width)
 
         # `box` resizes only what the crop keeps: the same pixels, whatever the aspect ratio of the picture.
         across, down = image.width / resized_width, image.height / resized_height
-        box = (left * across, top * down, (left + self.width) * across, (top + self.height) * down)
-        cropped = image.resize((self.width, self.height), Image.Resampling.LANCZOS, box=box)
+        box = (left * across, top * down, (left + width) * across, (top + height) * down)
+        cropped = image.resize((width, height), Image.Resampling.LANCZOS, box=box)
         return {
             **item,
             "image": cropped,
@@ -54,6 +64,20 @@ class ResizeCrop:
 
     def _position(self, slack: int) -> int:
         return int(torch.randint(slack + 1, ())) if self.random else slack // 2
+
+
+@TRANSFORMS.register_module()
+class ResizeCrop(Crop):
+    """Crop every picture to `size`, the side of a square or (height, width): see `Crop`."""
+
+    def __init__(self, size: int | tuple[int, int], crop: str = "center"):
+        super().__init__([(size, size) if isinstance(size, int) else size], crop)
+
+    def size_of(self, item: dict) -> tuple[int, int]:
+        return self.sizes[0]
+
+    def sizes_after(self, sizes: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(self.sizes[0], sizes.shape)
 
 
 @TRANSFORMS.register_module()

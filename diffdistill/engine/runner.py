@@ -168,6 +168,11 @@ def is_sharded(runner: Runner) -> bool:
     return isinstance(runner.model, FullyShard) and bool(runner.model.structures)
 
 
+def batch_size_of(loader: DataLoader) -> int:
+    """The most samples in a batch of `loader`, which its batch sampler knows where it has one of its own."""
+    return loader.batch_sampler.batch_size
+
+
 def build_dataloader(config: dict, seed: int | None = None) -> DataLoader:
     """The loader of a config's section, for use without a Runner: names of types are looked up in this package first."""
     init_default_scope("diffdistill")

@@ -11,7 +11,7 @@ from mmengine.runner import set_random_seed
 
 from diffdistill.config.check import check_evaluation, check_model, check_parts
 from diffdistill.config.folders import check_apart, check_no_model
-from diffdistill.engine.runner import PlannedRunner, build_dataloader
+from diffdistill.engine.runner import PlannedRunner, batch_size_of, build_dataloader
 from diffdistill.engine.seeding import SeededIterator
 from diffdistill.errors import InputError
 from diffdistill.files import check_folder, write_text_whole
@@ -109,7 +109,7 @@ def mean_losses(config: Config, trained: Trained, batches: int) -> dict:
         terms = model(**model.data_preprocessor(batch), mode="loss")
         for name, value in terms.items():
             totals[name] = totals.get(name, 0.0) + value.item() / batches
-    protocol = dict(losses="means over training batches", batches=batches, batch_size=loader.batch_size, seed=seed)
+    protocol = dict(losses="means over training batches", batches=batches, batch_size=batch_size_of(loader), seed=seed)
     return dict(totals, protocol=protocol)
 
 

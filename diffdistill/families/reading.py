@@ -67,3 +67,6 @@ def check_resolution(family, height: int, width: int, where: str) -> None:
             f"{where}: pictures of {height} x {width} do not split into the tokens of a {type(family).__name__}, which are"
             f" {side} pixels wide; the nearest is {near[0]} x {near[1]}"
         )
+    most = family.denoiser_config.get("pos_embed_max_size")  # of SD3, which has learned a place for so many tokens
+    if most and max(height, width) > most * side:
+        raise InputError(f"{where}: pictures of {height} x {width} are larger than its denoiser knows places: {most * side}")

@@ -1,6 +1,7 @@
 """What happens around training: exact resume, guards, sample grids, baselines, the export to diffusers, and the report."""
 
 from diffdistill.hooks.baseline import BaselineHook
+from diffdistill.hooks.buckets import BucketsHook
 from diffdistill.hooks.checkpoint import SafeCheckpointHook
 from diffdistill.hooks.ema import EMAHook
 from diffdistill.hooks.evaluation import EvaluationHook
@@ -17,6 +18,7 @@ from diffdistill.hooks.target import TargetEMAHook
 
 __all__ = [
     "BaselineHook",
+    "BucketsHook",
     "EMAHook",
     "EvaluationHook",
     "ExportHook",

@@ -12,7 +12,7 @@ from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
 
 import diffdistill
-from diffdistill.engine.runner import ema_weights, is_sharded, model_of
+from diffdistill.engine.runner import batch_size_of, ema_weights, is_sharded, model_of
 from diffdistill.errors import InputError
 from diffdistill.families.base import Family
 from diffdistill.files import save_whole, write_text_whole
@@ -107,7 +107,7 @@ class ExportHook(Hook):
             config=runner.experiment_name.rsplit("_", 2)[0],
             steps=runner.iter,
             seed=runner.seed,
-            batch_size=runner.train_dataloader.batch_size * runner.world_size,
+            batch_size=batch_size_of(runner.train_dataloader) * runner.world_size,
             seconds=round(time.time() - self.start, 1),
             seconds_per_step=round(runner.message_hub.get_scalar("train/time").mean(), 4),
             ema=ema,
@@ -126,6 +126,7 @@ class ExportHook(Hook):
             sampling=runner.message_hub.get_info("sampling"),
             skipped=dict(samples=len(skipped), of=len(runner.train_dataloader.dataset), first=skipped[:5]),
             skipped_steps=runner.message_hub.get_info("skipped_steps", []),
+            aspect_buckets=runner.message_hub.get_info("aspect_buckets"),
             versions=dict(
                 diffdistill=diffdistill.__version__,
                 **{package.__name__: package.__version__ for package in (torch, mmengine, diffusers, transformers)},

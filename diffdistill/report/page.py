@@ -104,7 +104,11 @@ def health(run: Run) -> list[tuple[str, str, bool]]:
         *([("steps that were skipped", len(steps), None)] if steps else []),
         ("samples that were skipped", run.record.get("skipped_samples"), samples),
     ]
-    return [(what, how_many(number, of), not number) for what, number, of in rows]
+    shown = [(what, how_many(number, of), not number) for what, number, of in rows]
+    if buckets := run.record.get("aspect_buckets"):
+        lost = f"{buckets['lost']:.1%}; to squares it would be {buckets['lost_to_squares']:.1%}"
+        shown.append(("of a picture cropping to aspect buckets loses, on average", lost, True))
+    return shown
 
 
 def how_many(number: int | None, of: int | None) -> str:

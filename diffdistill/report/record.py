@@ -17,6 +17,7 @@ import transformers
 
 import diffdistill
 from diffdistill.engine.device import device_name
+from diffdistill.engine.runner import batch_size_of
 from diffdistill.errors import InputError
 from diffdistill.files import read_json, write_text_whole
 from diffdistill.report.history import thin_curve
@@ -98,11 +99,12 @@ def progress_of(runner, step: int, finished: bool) -> dict:
         finished=finished,
         updated=time.strftime("%Y-%m-%d %H:%M"),
         seed=runner.seed,
-        batch_size=loader.batch_size * runner.world_size,
+        batch_size=batch_size_of(loader) * runner.world_size,
         not_finite={name: not_finite(hub.log_scalars, name) for name in ("loss", "grad_norm")},
         samples=len(loader.dataset),
         skipped_samples=hub.get_info("skipped_samples", 0),
         skipped_steps=hub.get_info("skipped_steps", []),
+        aspect_buckets=hub.get_info("aspect_buckets"),
         validation=hub.get_info("records", []),
         sampling=hub.get_info("sampling"),
         history=histories(hub.log_scalars, step),

@@ -211,6 +211,18 @@ def write_captioned_folder(folder: str | Path) -> Path:
     return folder
 
 
+def write_pictures(folder: Path, sizes, columns=None) -> Path:
+    """Write captioned pictures of the given `sizes` (width, height), and to metadata.csv more `columns`, to `folder`."""
+    folder.mkdir(exist_ok=True)
+    lines = [",".join(["file_name", "text", *(columns or {})])]
+    for number, size in enumerate(sizes):
+        Image.new("RGB", size, (number % 256, 0, 0)).save(folder / f"{number:03d}.png")
+        more = [str(values[number]) for values in (columns or {}).values()]
+        lines.append(",".join([f"{number:03d}.png", f"picture {number}", *more]))
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
 def _exif(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -1,5 +1,6 @@
 """Five photographs of one dog, diffusers/dog-example, at 512 x 512: the example of diffusers' DreamBooth scripts.
 
+A local copy: `mim run diffdistill get_data dreambooth_dog data/dog` (docs/recipes.md).
 Your own pictures: `train_dataloader.dataset.source=FOLDER train_dataloader.dataset.prompt="a photo of sks cat"`. With prior
 preservation: `train_dataloader.dataset.class_images.prompt="a photo of a dog"`; `batch_size` then counts pairs.
 """

@@ -1,8 +1,7 @@
 """About 15 M pairs of GRIT and Midjourney pictures at 1024 x 1024, center crop and flip: the data of SSD-1B and Vega.
 
-(Gupta et al., 2024, arXiv:2401.02677.) `source` is a folder of pictures with `metadata.csv` (file_name, text), or parquet
-with the pictures in it. The mixture is not published; the hub's `zzliang/GRIT` has addresses and captions, whose pictures
-must be fetched first, for instance with img2dataset.
+(Gupta et al., 2024, arXiv:2401.02677.) The mixture is not published; `get_data grit_midjourney data/grit_midjourney` fetches
+GRIT, and any pairs that you add (docs/recipes.md). Or `source` is a folder with `metadata.csv` (file_name, text).
 """
 
 _base_ = ["./captioned.py"]

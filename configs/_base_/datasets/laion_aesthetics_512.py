@@ -1,8 +1,8 @@
 """BK-SDM's 212,776 pairs of LAION-Aesthetics 6.5+ at 512 x 512, center crop and flip (Kim et al., 2023, arXiv:2305.15798).
 
-`source` is a folder of pictures with `metadata.csv` (file_name, text). LAION publishes addresses, not pictures: the authors'
-`scripts/get_laion_data.sh preprocessed_212k` (github.com/Nota-NetsPresso/BK-SDM) fetches this very folder, 20 GB; any other:
-`--cfg-options train_dataloader.dataset.source=FOLDER`.
+`source` is a folder of pictures with `metadata.csv` (file_name, text). LAION publishes addresses, not pictures: the
+authors of BK-SDM have this very folder, 20 GB, and `mim run diffdistill get_data laion_aesthetics data/laion_aes` fetches it
+(docs/recipes.md); any other: `--cfg-options train_dataloader.dataset.source=FOLDER`.
 """
 
 _base_ = ["./captioned.py"]

@@ -1,8 +1,7 @@
 """A million pictures of LAION-art (aesthetic score above 7.5) at 512 x 512, center crop and flip: the data of Distill-SD.
 
-`source` is a folder of pictures with `metadata.csv` (file_name, text), or parquet with the pictures in it. The hub's
-`recastai/LAION-art-EN-improved-captions` has addresses and captions alone: fetch the pictures first, for instance with
-img2dataset (`--output_format parquet`, captions in `caption`, pictures in `jpg`: then set `image_column="jpg"`).
+`mim run diffdistill get_data laion_art data/laion_art` fetches them (docs/recipes.md). Any other folder of pictures with
+`metadata.csv` (file_name, text), or parquet with the pictures in it: `--cfg-options train_dataloader.dataset.source=FOLDER`.
 """
 
 _base_ = ["./captioned.py"]

@@ -1,7 +1,7 @@
 """491,567 pictures of LAION-POP with long captions at 1024 x 1024, center crop and flip: the data of KOALA.
 
-`source` is a folder of pictures with `metadata.csv` (file_name, text), or parquet with the pictures in it. The hub's
-`Ejafa/ye-pop` holds a copy of the pictures and their captions in files of its own: unpack them into such a folder first.
+`mim run diffdistill get_data laion_pop data/laion_pop` fetches them (docs/recipes.md). Any other folder of pictures with
+`metadata.csv` (file_name, text), or parquet with the pictures in it: `--cfg-options train_dataloader.dataset.source=FOLDER`.
 """
 
 _base_ = ["./captioned.py"]

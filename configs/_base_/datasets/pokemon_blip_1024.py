@@ -1,5 +1,6 @@
 """833 captioned pictures of lambdalabs/pokemon-blip-captions at 1024 x 1024, center crop and flip.
 
+A local copy: `mim run diffdistill get_data pokemon_blip data/pokemon_blip` (docs/recipes.md).
 A folder, parquet or JSONL of your own: `--cfg-options train_dataloader.dataset.source=FOLDER`.
 """
 

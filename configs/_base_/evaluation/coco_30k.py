@@ -4,7 +4,8 @@
 pictures are squeezed to 256 x 256 for all scores. FID is pytorch-fid's, to the statistics of the 40,504 pictures of that set
 at 256 x 256; Inception Score is torch-fidelity's; the CLIP score is that of ViT-g/14.
 
-Both data files are fetched by the authors' scripts/get_mscoco_files.sh, the weights by the link in docs/metrics.md.
+Both data files are fetched by `mim run diffdistill get_data coco_30k data` (docs/recipes.md), the
+weights by the link in docs/metrics.md.
 """
 
 test_dataloader = dict(
