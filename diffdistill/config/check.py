@@ -12,6 +12,7 @@ from diffdistill import registry
 from diffdistill.config.annotations import check_fits, signature_of
 from diffdistill.config.fit import check_memory
 from diffdistill.config.folders import check_work_folder
+from diffdistill.config.grid import check_grid
 from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.config.sections import check_together
 from diffdistill.config.trial import check_loader, check_training
@@ -67,6 +68,7 @@ def check_data(config: Config, plan: Plan | None) -> None:
     """Build the training set and its loader, and read a sample, whose picture must be of a size that the family takes."""
     dataset = registry.build_part(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")
     check_ranks(config, len(dataset))
+    check_prior(dataset, plan)
     item = None if missing_class_pictures(dataset) else dataset[0]
     needs = ("pixel_values", "caption", *plan.family.of_picture) if plan else ()
     loader = check_loader(config, "train", dataset, needs, item)
@@ -97,6 +99,17 @@ def check_buckets(config: Config, dataset, loader: DataLoader, plan: Plan | None
             f" {type(plan.method).__name__} needs {plan.method.smallest_batch}; make fewer buckets by a larger step or a"
             " smaller max_aspect of BucketCrop"
         )
+
+
+def check_prior(dataset, plan: Plan | None) -> None:
+    """Raise InputError for a loss of class pictures, where there are none or losses of the data count them as well."""
+    pictures = getattr(dataset, "class_pictures", None)
+    for name, loss in plan.losses.items() if plan else ():
+        if loss.needs_prior and (pictures is None or pictures.weight):
+            raise InputError(
+                f"model.losses.{name}: {type(loss).__name__} compares class pictures that the data does not count; give"
+                " train_dataloader.dataset.class_images, with class_images.weight=0"
+            )
 
 
 def check_evaluation(config: Config, part: str, plan: Plan | None) -> None:
@@ -138,8 +151,8 @@ def check_model(model: Mapping) -> Plan | None:
 
 def check_sampler(plan: Plan, sampling: dict) -> None:
     """Raise InputError for a scheduler that does not fit the noise, or arguments that the pipeline does not take."""
-    if scheduler := sampling.pop("scheduler", None):
-        name = scheduler.get("type") if isinstance(scheduler, Mapping) else scheduler
+    if chosen := sampling.pop("scheduler", None):
+        name = chosen.get("type") if isinstance(chosen, Mapping) else chosen
         kind = scheduler_class(str(name))
         plan.noise_schedule.scheduler_changes(kind, "model.sampling.scheduler")
         if plan.family.zero_terminal_snr and not rescales(kind):
@@ -152,6 +165,8 @@ def check_sampler(plan: Plan, sampling: dict) -> None:
     check_keys(sampling, ["scheduler", *taken], "model.sampling")
     for key, value in sampling.items():
         check_fits(f"model.sampling.{key}", value, taken[key])
+    if plan.method.grid and plan.losses:
+        check_grid(plan, chosen, sampling.get("num_inference_steps"))
     if not isinstance(sampling.get("negative_prompt") or "", str):
         raise InputError("model.sampling.negative_prompt is a list; give one text, which is for all prompts")
     if (steps := sampling.get("num_inference_steps", 1)) > len(plan.noise_schedule):

@@ -1,7 +1,7 @@
 """How a step is scored: a loss maps a Step to a scalar in fp32; its weight and its name in the log come from the config."""
 
 from diffdistill.losses.distance import PseudoHuber
-from diffdistill.losses.distillation import FeatureKD, OutputKD
+from diffdistill.losses.distillation import FeatureKD, OutputKD, PriorKD
 from diffdistill.losses.task import TaskLoss
 from diffdistill.losses.weighting import DebiasedEstimation, MinSNR, SNRPlusOne, SoftMinSNR, TruncatedSNR
 
@@ -10,6 +10,7 @@ __all__ = [
     "FeatureKD",
     "MinSNR",
     "OutputKD",
+    "PriorKD",
     "PseudoHuber",
     "SNRPlusOne",
     "SoftMinSNR",

@@ -11,11 +11,12 @@ class Loss:
     """A weighted term of the training loss.
 
     `needs_teacher` and `needs_features` tell the model what must be computed, so that a run without either keeps no
-    teacher in memory.
+    teacher in memory. `needs_prior` asks for class pictures that losses of the data leave out.
     """
 
     needs_teacher = False
     needs_features = False
+    needs_prior = False
 
     def __init__(self, weight: float = 1.0):
         self.weight = weight

@@ -24,6 +24,22 @@ class OutputKD(PredictionLoss):
 
 
 @MODELS.register_module()
+class PriorKD(OutputKD):
+    """`OutputKD` on class pictures alone: prior preservation by what the untuned model answers, not by its pictures.
+
+    A picture is no answer of a student of few steps: at pure noise all pictures of a caption are equally far, and their mean
+    is none of them. Class pictures are those that the data does not count, by `class_images.weight=0`; the mean over a
+    batch is over them (Ruiz et al., 2023, DreamBooth, arXiv:2208.12242, eq. 2, with another target).
+    """
+
+    needs_prior = True
+
+    def score(self, step: Step) -> Tensor:
+        prior = step.sample_weights == 0
+        return self.compare(step, step.teacher_prediction, prior * prior.numel() / prior.sum())
+
+
+@MODELS.register_module()
 class FeatureKD(Loss):
     """Distance of the student's features to the teacher's: the mean squared error of each pair, summed over pairs (eq. 3).
 

@@ -6,6 +6,7 @@ from diffdistill.errors import InputError
 from diffdistill.methods.base import Method, PlannedModel, TrainedModel
 from diffdistill.methods.parts.guidance import Guidance
 from diffdistill.methods.parts.noise import Noising
+from diffdistill.methods.parts.timesteps import GridTimesteps
 from diffdistill.registry import MODELS, build_part
 from diffdistill.step import Step
 
@@ -31,6 +32,7 @@ class DenoisingKD(Method):
     ):
         self.conditioning = conditioning and build_part(MODELS, conditioning, ".conditioning")
         self.noising = Noising(timesteps, noise, input_perturbation)
+        self.grid = self.noising.timesteps if isinstance(self.noising.timesteps, GridTimesteps) else None
         self.told = None if guidance_scale is None else Guidance(guidance_scale)
         self.smallest_batch = self.conditioning.smallest_batch if self.conditioning else 1
 

@@ -1,11 +1,13 @@
 """Fine-tuning: a pipeline's own denoiser is trained, whole or by an adapter, with no teacher beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.base import Family
+from diffdistill.models.assistant import Assistant, silenced
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import Plan
 from diffdistill.registry import MODELS, build_part
@@ -17,7 +19,8 @@ class FineTunePlan(Plan):
     """What a config decides about a fine-tuning before any weight is loaded.
 
     Args:
-        base, losses, adapter, finetune_text_encoder, text_encoder_adapter, method: the keys of that name of `FineTuner`.
+        base, losses, adapter, finetune_text_encoder, text_encoder_adapter, method, assistant: the keys of that name of
+            `FineTuner`.
         gradient_checkpointing, dtype, sampling: see `DiffusionModel`.
     """
 
@@ -32,6 +35,7 @@ class FineTunePlan(Plan):
         gradient_checkpointing: Choice = False,
         dtype: str = "float32",
         sampling: Mapping | None = None,
+        assistant: str | None = None,
     ):
         family = build_part(MODELS, dict(base, key="model.base"), "model.base")
         components = {family.denoiser_name: (adapter, "model.adapter")}
@@ -49,6 +53,21 @@ class FineTunePlan(Plan):
         super().__init__(family, config, layers, losses, method, components, gradient_checkpointing, dtype, sampling)
         self.check_teacherless()
         self.method.check(self)
+        self.assistant = self.find_assistant(assistant) if assistant else None
+
+    def find_assistant(self, path: str) -> Assistant | None:
+        """The assistant at `path`, or None where nothing is trained: such a model is there to be sampled or exported.
+
+        Raises InputError unless what is trained of the denoiser is a LoRA, from which the assistant can be told apart.
+        """
+        adapter, key = self.adapters.get(self.family.denoiser_name, (None, "model.adapter"))
+        if (adapter or {}).get("type") != "LoraConfig":
+            trained = f"{key}.type={adapter['type']}" if adapter else "no model.adapter, so the denoiser is trained whole"
+            raise InputError(
+                f"model.assistant={path}: it is taken out again, which needs a LoRA beside it, and there is {trained}; set"
+                " model.adapter.type='LoraConfig', or leave the assistant out"
+            )
+        return Assistant(path, self.family) if self.losses else None
 
     def check_teacherless(self) -> None:
         """Raise InputError for a loss or method that compares with a teacher."""
@@ -94,9 +113,23 @@ class FineTuner(DiffusionModel):
             alone is trained. None trains the denoiser whole.
         finetune_text_encoder: train the text encoders, too, whole.
         text_encoder_adapter: a config of peft for every text encoder, or a dict of one for each by name.
+        assistant: the `step<N>` folder of a LoRA of this base that undoes its distillation; it is active in training steps
+            alone, not in pictures nor in exports. See `Assistant`.
         method, gradient_checkpointing, dtype, sampling: see `DiffusionModel`.
     """
 
     plan_class = FineTunePlan
     distills = False
     noun = "fine-tuned"
+
+    def __init__(self, *, plan: FineTunePlan | None = None, data_preprocessor: dict | None = None, **config):
+        plan = plan or self.plan_class(**config)
+        super().__init__(plan=plan, data_preprocessor=data_preprocessor)
+        if plan.assistant:
+            plan.assistant.join(self.student, self.dtype)
+
+    @contextmanager
+    def denoiser(self, teacher: bool = False) -> Iterator[nn.Module]:
+        """What is tuned, ready to be sampled inside the block: without its assistant."""
+        with silenced(self.student):
+            yield self.student

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffdistill.errors import InputError
-from diffdistill.losses import FeatureKD, OutputKD, PseudoHuber, TaskLoss
+from diffdistill.losses import FeatureKD, OutputKD, PriorKD, PseudoHuber, TaskLoss
 from diffdistill.noise import VariancePreserving
 from diffdistill.registry import MODELS
 from diffdistill.step import Step, prior_weights
@@ -132,6 +132,15 @@ def test_weights_of_any_dtype_count_their_own_sample():
 @pytest.mark.parametrize("kind", [OutputKD, FeatureKD])
 def test_what_the_teacher_answers_counts_alike(kind):
     assert torch.equal(kind()(step(sample_weights=torch.arange(4.0))), kind()(step()))
+
+
+@pytest.mark.parametrize("options", LOSSES)
+@pytest.mark.parametrize("is_prior", [[0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 1, 1], [1, 1, 1, 1]])
+def test_the_teacher_answers_for_class_pictures_alone(options, is_prior):
+    """The mean over those whose weight in the data is 0."""
+    is_prior = torch.tensor(is_prior, dtype=torch.bool)
+    whole = step(sample_weights=prior_weights(is_prior, 0.0))
+    torch.testing.assert_close(PriorKD(**options)(whole), OutputKD(**options)(part(whole, is_prior)))
 
 
 @pytest.mark.parametrize("kind", ["TaskLoss", "OutputKD"])

@@ -83,7 +83,7 @@ class Noising:
 
     def check(self, schedule: NoiseSchedule) -> None:
         """Raise InputError where an option does not fit `schedule`."""
-        self.timesteps.check(len(schedule))
+        self.timesteps.check(schedule)
 
     def __call__(self, schedule: NoiseSchedule, latents: Tensor) -> Noised:
         noise = self.noise(latents)

@@ -1,7 +1,7 @@
 """Which timesteps a batch is noised to.
 
 A part is called with the noise schedule and the latents (B, C, H, W), and draws timesteps (B,) from torch's global
-generator; `check` raises InputError where it does not fit a schedule of that length. Under flow matching what is drawn is a
+generator; `check` raises InputError where it does not fit that schedule. Under flow matching what is drawn is a
 share of the way from clean latents to noise, before the schedule's shift.
 """
 
@@ -35,12 +35,12 @@ class UniformTimesteps:
         check_span("UniformTimesteps", start, end)
         self.start, self.end = start, end
 
-    def check(self, length: int) -> None:
-        """Raise InputError unless `start` and `end` enclose a timestep of a schedule with `length` timesteps."""
-        check_span("UniformTimesteps", self.start, self.end, length)
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Raise InputError unless `start` and `end` enclose a timestep of `schedule`."""
+        check_span("UniformTimesteps", self.start, self.end, len(schedule))
 
     def __call__(self, schedule: NoiseSchedule, latents: Tensor) -> Tensor:
-        self.check(len(schedule))
+        self.check(schedule)
         cells = torch.randint(self.start, self.end or len(schedule), latents.shape[:1], device=latents.device)
         return schedule.spread(cells, latents)
 
@@ -67,10 +67,10 @@ class BiasedTimesteps:
         self.portion = 0.25 if portion is None else check_range("BiasedTimesteps: portion", portion, above=0, up_to=1)
         self.multiplier = check_range("BiasedTimesteps: multiplier", multiplier, above=0)
 
-    def check(self, length: int) -> None:
-        """Raise InputError unless the range (start, end), if one is favoured, fits a schedule with `length` timesteps."""
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Raise InputError unless the range (start, end), if one is favoured, fits `schedule`."""
         if not isinstance(self.favour, str):
-            check_span("BiasedTimesteps: favour", *self.favour, length)
+            check_span("BiasedTimesteps: favour", *self.favour, len(schedule))
 
     def span(self, length: int) -> tuple[int, int]:
         """The first of the favoured timesteps and the one after the last."""
@@ -80,11 +80,52 @@ class BiasedTimesteps:
         return (0, portion) if self.favour == "earlier" else (length - portion, length)
 
     def __call__(self, schedule: NoiseSchedule, latents: Tensor) -> Tensor:
-        self.check(len(schedule))
+        self.check(schedule)
         start, end = self.span(len(schedule))
         weights = torch.ones(len(schedule), device=latents.device)
         weights[start:end] = self.multiplier
         return schedule.spread(torch.multinomial(weights, len(latents), replacement=True), latents)
+
+
+@MODELS.register_module()
+class GridTimesteps:
+    """The timesteps at which a sampler of few steps asks its student, all alike, and no other.
+
+    Args:
+        steps: the number of equal steps to clean data, as `ProgressiveDistillation` counts them; or the timesteps themselves
+            of a student of another sampler, e.g. [999, 759, 499, 259] of diffusers' `LCMScheduler` in four steps.
+    """
+
+    def __init__(self, steps: int | Sequence[int]):
+        if steps < 1 if isinstance(steps, int) else not steps:
+            raise InputError(f"GridTimesteps: steps={steps!r}: give a whole number of 1 or more, or the timesteps")
+        self.steps = steps if isinstance(steps, int) else list(steps)
+
+    def __len__(self) -> int:
+        return self.steps if isinstance(self.steps, int) else len(self.steps)
+
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Raise InputError unless the grid is one of `schedule`."""
+        if isinstance(self.steps, int):
+            schedule.check_steps(self.steps, "GridTimesteps: steps")
+        else:
+            first, last = schedule.clean + 1, schedule.clean + len(schedule)
+            for time in self.steps:
+                if not first <= time <= last:
+                    raise InputError(
+                        f"GridTimesteps: steps={self.steps}: {time} is no timestep of the schedule; give some of {first} to"
+                        f" {last}"
+                    )
+
+    def times(self, schedule: NoiseSchedule, latents: Tensor) -> Tensor:
+        """The timesteps of the grid (N,), the noisiest last, for latents (B, C, H, W) of that size."""
+        if isinstance(self.steps, int):
+            return schedule.grid(torch.arange(1, self.steps + 1, device=latents.device), self.steps, latents)
+        return torch.tensor(sorted(self.steps), device=latents.device)
+
+    def __call__(self, schedule: NoiseSchedule, latents: Tensor) -> Tensor:
+        times = self.times(schedule, latents)
+        return times[torch.randint(len(times), latents.shape[:1], device=latents.device)]
 
 
 class Density:
@@ -97,7 +138,7 @@ class Density:
     def __init__(self, shift: float | None = None):
         self.shift = None if shift is None else check_range(f"{type(self).__name__}: shift", shift, above=0)
 
-    def check(self, length: int) -> None:
+    def check(self, schedule: NoiseSchedule) -> None:
         """Do nothing: every schedule fits."""
 
     def share(self, uniform: Tensor) -> Tensor:

@@ -14,11 +14,12 @@ from diffdistill.methods.parts.timesteps import (
     BiasedTimesteps,
     CosMapTimesteps,
     CubicTimesteps,
+    GridTimesteps,
     LogitNormalTimesteps,
     ModeTimesteps,
     UniformTimesteps,
 )
-from diffdistill.noise import VariancePreserving
+from diffdistill.noise import FlowMatching, VariancePreserving
 
 LENGTH = 1000
 SCHEDULE = VariancePreserving(torch.linspace(0.999, 0.005, LENGTH))
@@ -152,6 +153,25 @@ def test_favoured_timesteps_come_more_often(options, span):
     assert set(drawn_.unique().tolist()) == set(range(LENGTH))
 
 
+@pytest.mark.parametrize(
+    ("schedule", "steps", "expected"),
+    [
+        (SCHEDULE, 2, [499, 999]),
+        (SCHEDULE, 1, [999]),
+        (SCHEDULE, [999, 759, 499, 259], [259, 499, 759, 999]),
+        (FlowMatching(3.0), 2, [750, 1000]),  # 1000 x 3 / 2 / (1 + 2 / 2)
+        (FlowMatching(), [1000, 250], [250, 1000]),
+    ],
+)
+def test_a_grid_has_its_timesteps_alone_and_all_alike(schedule, steps, expected):
+    part = GridTimesteps(steps)
+    part.check(schedule)
+    found, counts = drawn(part, schedule, torch.zeros(4000, 1, 1, 1)).unique(return_counts=True)
+    assert found.tolist() == expected
+    assert len(part) == len(expected)
+    assert (counts / 4000 - 1 / len(expected)).abs().max() < 0.05
+
+
 def test_cubic_timesteps_come_most_from_the_noisy_end():
     """P(t < x T) = 1 - (1 - x)^(1/3)."""
     drawn_ = timesteps_of(CubicTimesteps())
@@ -163,7 +183,8 @@ def test_cubic_timesteps_come_most_from_the_noisy_end():
 
 
 PARTS = [
-    UniformTimesteps(), BiasedTimesteps(), CubicTimesteps(), LogitNormalTimesteps(), ModeTimesteps(), CosMapTimesteps(),
+    UniformTimesteps(), BiasedTimesteps(), CubicTimesteps(), GridTimesteps(1), LogitNormalTimesteps(), ModeTimesteps(),
+    CosMapTimesteps(),
 ]  # fmt: skip
 
 
@@ -192,6 +213,8 @@ def test_timesteps_are_indices_of_the_schedule(part):
         (BiasedTimesteps, dict(portion=0), "portion=0 must be a number above 0 and at most 1"),
         (BiasedTimesteps, dict(portion=1.1), "portion=1.1 must be a number above 0 and at most 1"),
         (BiasedTimesteps, dict(multiplier=0), "multiplier=0 must be a number above 0"),
+        (GridTimesteps, dict(steps=0), "GridTimesteps: steps=0: give a whole number of 1 or more, or the timesteps"),
+        (GridTimesteps, dict(steps=[]), "GridTimesteps: steps=[]: give a whole number of 1 or more"),
     ],
 )
 def test_bad_options_are_refused_at_once(kind, options, message):
@@ -214,3 +237,16 @@ def test_a_range_outside_the_schedule_is_refused(timesteps):
     for use in (lambda: method.check(SimpleNamespace(noise_schedule=SCHEDULE)), lambda: method(Bare(), LATENTS, {})):
         with pytest.raises(InputError, match="leaves the schedule, which has 1000 timesteps: 0 to 1000"):
             use()
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (3, "GridTimesteps: steps=3 does not divide 1000 timesteps; use one of 1, 2, 4, 5"),
+        ([1000, 500], "GridTimesteps: steps=[1000, 500]: 1000 is no timestep of the schedule; give some of 0 to 999"),
+    ],
+)
+def test_a_grid_of_another_schedule_is_refused(steps, message):
+    with pytest.raises(InputError) as caught:
+        DenoisingKD(timesteps=dict(type="GridTimesteps", steps=steps)).check(SimpleNamespace(noise_schedule=SCHEDULE))
+    assert message in str(caught.value)
