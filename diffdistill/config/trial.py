@@ -165,8 +165,20 @@ def check_has_batch(loader: DataLoader, part: str) -> None:
     where, endless = f"{part}_dataloader", isinstance(loader.sampler, InfiniteSampler)
     if part != "train" and endless:
         raise InputError(f"{where}.sampler.type='InfiniteSampler' never ends; use 'DefaultSampler'")
+    if getattr(loader.dataset, "streamed", False):
+        return
     if not endless and not len(loader):
         raise InputError(
             f"{where}: {len(loader.dataset)} samples are less than a batch of {loader.batch_size}, and drop_last=True leaves"
             " none; lower batch_size, or set drop_last=False"
         )
+
+
+def check_stream(config: Config) -> None:
+    """Raise InputError for what a training set that is a stream cannot have: batches chosen by what all samples are."""
+    for key in ("batch_sampler", "num_batch_per_epoch"):
+        if config.train_dataloader.get(key) is not None:
+            raise InputError(
+                f"train_dataloader.{key}: a stream is read in its own order, and its length is not known; set it to None, or"
+                " train_dataloader.dataset.type='CaptionedImages'"
+            )

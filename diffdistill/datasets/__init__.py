@@ -3,12 +3,14 @@
 from .captioned import CaptionedImages
 from .dreambooth import DreamBoothDataset
 from .shapes import ShapesCaptions, ShapesDataset, StarCaptions
+from .streams import CaptionStream
 from .transforms import CaptionDropout, PackInputs, RandomFlip, ResizeCrop
 from .validation import CaptionList
 
 __all__ = [
     "CaptionDropout",
     "CaptionList",
+    "CaptionStream",
     "CaptionedImages",
     "DreamBoothDataset",
     "PackInputs",

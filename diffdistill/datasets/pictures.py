@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from diffdistill.errors import shortened
 
+from .shards import read_member
 from .skipping import BadSampleError
 from .sources import first_line
 
@@ -51,6 +52,8 @@ def picture_of(value: Mapping | bytes | str | Path, folder: Path | None) -> byte
     Raises:
         ValueError: the row names no picture, or one from elsewhere.
     """
+    if isinstance(value, Mapping) and "offset" in value:  # a member of a tar file
+        return read_member(value)
     if isinstance(value, Mapping):  # how `datasets` stores a picture
         value = value["bytes"] or value["path"]
     if isinstance(value, bytes | Path):
@@ -89,6 +92,16 @@ def read_picture(value: Mapping | bytes | str | Path, folder: Path | None = None
     kinds = [kind for kind in Image.ID if kind != "EPS"]  # a program, which Pillow would have Ghostscript run
     with Image.open(io.BytesIO(found) if isinstance(found, bytes) else found, formats=kinds) as picture:
         return upright_rgb(picture)
+
+
+def size_of(value: Mapping | bytes | str | Path, folder: Path | None = None) -> tuple[int, int]:
+    """Height and width of the picture of `picture_of` as it lies in its file, told by its head; (0, 0) where none can be."""
+    try:
+        found = picture_of(value, folder)
+        with Image.open(io.BytesIO(found) if isinstance(found, bytes) else found) as picture:
+            return picture.height, picture.width
+    except Exception:  # the decoders of broken files raise nearly anything
+        return 0, 0
 
 
 def reason_of(error: Exception) -> str:

@@ -16,6 +16,7 @@ import torch
 import transformers
 
 import diffdistill
+from diffdistill.datasets.skipping import count_samples
 from diffdistill.engine.device import device_name
 from diffdistill.errors import InputError
 from diffdistill.files import read_json, write_text_whole
@@ -100,7 +101,7 @@ def progress_of(runner, step: int, finished: bool) -> dict:
         seed=runner.seed,
         batch_size=loader.batch_size * runner.world_size,
         not_finite={name: not_finite(hub.log_scalars, name) for name in ("loss", "grad_norm")},
-        samples=len(loader.dataset),
+        samples=count_samples(loader.dataset),
         skipped_samples=hub.get_info("skipped_samples", 0),
         skipped_steps=hub.get_info("skipped_steps", []),
         validation=hub.get_info("records", []),
