@@ -92,7 +92,7 @@ class CaptionedImages(RowReader, Dataset):
         raise too_many(self.source, len(skipped), len(self), self.max_skipped, str(skipped[-1]))
 
     def read(self, index: int) -> dict:
-        """`image`, `caption` and `sample` of row `index`, by its number in the source. Raises BadSampleError where it cannot be used."""
+        """`image`, `caption` and `sample` of row `index`. Raises BadSampleError where it cannot be used."""
         number = int(self.numbers[index])
         try:
             row = self.rows[index]

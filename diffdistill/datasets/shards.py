@@ -43,7 +43,8 @@ def find_shards(source: str) -> list[str]:
             found.append(one)
             continue
         try:
-            found += [shard.full_name.removeprefix("file://") for shard in fsspec.open_files(one, "rb")]
+            system, path = fsspec.core.url_to_fs(one)
+            found += [system.unstrip_protocol(shard) if "://" in one else shard for shard in system.glob(path)]
         except Exception as error:  # each file system has errors of its own
             raise InputError(f"{source}: cannot be listed: {shortened(first_line(error), 200)}") from error
     if not found:
@@ -109,13 +110,13 @@ def read_samples(
                     take(sample, kind, member, archive, lazily)
             trouble = trouble_at_end(archive, file)
         except (tarfile.TarError, OSError, EOFError) as error:
-            trouble, sample = first_line(error), None  # the sample that it broke off in
-        if sample is not None and takes(number, wanted):
+            trouble = first_line(error)
+        if sample is not None and not trouble and takes(number, wanted):
             yield number, finished(sample)
-        if trouble and takes(number + 1, wanted):
+        if trouble and takes(max(number, 0), wanted):  # the sample that it broke off in
             problem = f"the shard {short_name(shard)} is cut short behind {members:,} members ({trouble})"
-            whole = {"__key__": short_name(shard), "__shard__": shard, "image": None, "text": None}
-            yield number + 1, whole | {"__problem__": problem}
+            cut = {"__key__": short_name(shard), "__shard__": shard, "image": None, "text": None, "__problem__": problem}
+            yield max(number, 0), cut
 
 
 def takes(number: int, wanted: Callable[[int], bool] | None) -> bool:
@@ -177,11 +178,15 @@ def read_member(value: Mapping) -> bytes:
 
 
 def columns_of(shard: str) -> datasets.Features:
-    """The columns of shards, told from the first samples of one: values of .json that are numbers or text."""
+    """The columns of shards, told from the first samples of one: values of .json that are numbers or text.
+
+    Raises InputError where the shard has no sample.
+    """
     kinds: dict[str, str] = {}
-    has_text = False
+    has_text, usable, problem = False, False, "there are no samples in the shard"
     for number, sample in read_samples(shard, lazily=True):
         has_text |= sample["text"] is not None
+        usable, problem = usable or not sample["__problem__"], sample["__problem__"]
         for name, value in sample.items():
             if name not in OWN:
                 numeric = isinstance(value, int | float)
@@ -189,6 +194,8 @@ def columns_of(shard: str) -> datasets.Features:
                 kinds[name] = "string" if {kind, kinds.get(name)} == {"string", "float64"} else kind
         if number + 1 >= LOOKED_AT:
             break
+    if not usable:
+        raise InputError(f"{shard}: {problem}")
     found = {name: datasets.Value("string" if kind == "null" else kind) for name, kind in kinds.items()}
     if has_text:
         found["text"] = datasets.Value("string")
