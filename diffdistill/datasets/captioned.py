@@ -10,7 +10,8 @@ from diffdistill.registry import DATASETS
 
 from .filters import Narrowing, check_count, parse_filters
 from .reading import RowReader
-from .shards import is_sharded, open_shards
+from .shard_index import open_shards
+from .shards import is_sharded
 from .sizes import picture_sizes
 from .skipping import BadSampleError, lines_of, most_skipped, too_many
 from .sources import open_source, picture_folder
@@ -40,6 +41,7 @@ class CaptionedImages(RowReader, Dataset):
         filters: conditions that a row must meet, "aesthetic > 7.5"; see `datasets.filters.Filter`.
         min_size: the least that the shorter side of a picture may have, in pixels.
         max_samples: how many rows are taken at most, the first of those that the filters leave.
+        max_pixels: a picture of more pixels is a bad sample; see `RowReader`.
 
     Raises:
         InputError: the source cannot be read, a column is missing or of the wrong kind, or no row is left (at once); more
@@ -57,10 +59,11 @@ class CaptionedImages(RowReader, Dataset):
         filters: Sequence[str] = (),
         min_size: int | None = None,
         max_samples: int | None = None,
+        max_pixels: int | None = None,
     ):
         source = str(source)
         rows = open_shards(source) if is_sharded(source) else open_source(source, split)
-        super().__init__(source, picture_folder(source), rows.features, image_column, caption_column, pipeline)
+        super().__init__(source, picture_folder(source), rows.features, image_column, caption_column, pipeline, max_pixels)
         if isinstance(rows.features[image_column], datasets.Image):
             rows = rows.cast_column(image_column, datasets.Image(decode=False))  # decoded here, so errors name the picture
         narrowing = Narrowing(rows, source)

@@ -80,8 +80,10 @@ def download_folders() -> tuple[Path, ...]:
     return tuple(Path(os.path.normpath(folder)) for folder in known)
 
 
-def read_picture(value: Mapping | bytes | str | Path, folder: Path | None = None) -> Image.Image:
-    """The picture of `picture_of`, upright and in RGB; any exception where there is none."""
+def read_picture(
+    value: Mapping | bytes | str | Path, folder: Path | None = None, max_pixels: int | None = None
+) -> Image.Image:
+    """The picture of `picture_of`, upright and in RGB; any exception where there is none of up to `max_pixels`."""
     found = picture_of(value, folder)
     if isinstance(found, Path):
         if not found.is_file():  # opening a named pipe would wait for ever
@@ -91,6 +93,8 @@ def read_picture(value: Mapping | bytes | str | Path, folder: Path | None = None
     Image.init()
     kinds = [kind for kind in Image.ID if kind != "EPS"]  # a program, which Pillow would have Ghostscript run
     with Image.open(io.BytesIO(found) if isinstance(found, bytes) else found, formats=kinds) as picture:
+        if max_pixels and picture.width * picture.height > max_pixels:
+            raise ValueError(f"it has {picture.width:,} x {picture.height:,} pixels, more than max_pixels={max_pixels:,}")
         return upright_rgb(picture)
 
 

@@ -9,6 +9,7 @@ import torch
 from diffdistill.errors import InputError, shortened
 from diffdistill.registry import TRANSFORMS
 
+from .filters import check_count
 from .pictures import read_picture, reason_of
 from .skipping import BadSampleError, sample_name
 
@@ -24,6 +25,8 @@ class RowReader:
         columns: name -> feature of the `datasets` library.
         image_column, caption_column: as in `CaptionedImages`.
         pipeline: configs of the transforms, in order.
+        max_pixels: a picture of more is a bad sample; None leaves that to Pillow, which opens none of twice its
+            MAX_IMAGE_PIXELS.
 
     Raises:
         InputError: a column is missing or of the wrong kind.
@@ -37,8 +40,11 @@ class RowReader:
         image_column: str,
         caption_column: str | None,
         pipeline: Sequence[Mapping],
+        max_pixels: int | None = None,
     ):
-        self.source, self.folder = source, folder
+        if max_pixels is not None:
+            check_count("max_pixels", max_pixels)
+        self.source, self.folder, self.max_pixels = source, folder, max_pixels
         self.pipeline = [TRANSFORMS.build(transform) for transform in pipeline]
         self.image_column = image_column
         self._check("image_column", image_column, columns, _holds_pictures, "pictures")
@@ -57,7 +63,7 @@ class RowReader:
             picture, caption = row[self.image_column], row[self.caption_column]
             file = self._file(picture)
             caption = self.one_caption(caption)
-            image = read_picture(picture, self.folder)
+            image = read_picture(picture, self.folder, self.max_pixels)
         except Exception as error:  # the decoders of broken files raise nearly anything
             raise BadSampleError(shard or self.source, number, file, reason_of(error)) from error
         return {"image": image, "caption": caption, "sample": sample_name(number, file)}

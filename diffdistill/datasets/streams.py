@@ -2,65 +2,22 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-import datasets
 import numpy as np
 
-from diffdistill.errors import InputError, shortened
+from diffdistill.errors import InputError
 from diffdistill.registry import DATASETS
 
 from .filters import check_count, parse_filters
 from .pictures import size_of
 from .reading import RowReader
-from .shards import columns_of, find_shards, fitted, is_sharded, read_samples
+from .shards import is_sharded
 from .skipping import BadSampleError, lines_of, most_skipped, too_many
-from .sources import UNREADABLE, first_line, open_source, picture_folder
+from .sources import picture_folder
+from .stream_rows import TableRows, TarRows
 
 AT_LEAST = 1000  # samples of which `max_skipped` is a share, before a stream has given as many
-
-
-class TarRows:
-    """The rows of tar files, shard by shard."""
-
-    def __init__(self, source: str):
-        self.names = find_shards(source)
-        self.columns = datasets.Features(
-            image={"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
-            **columns_of(self.names[0]),
-            __key__=datasets.Value("string"),
-        )
-        self.told = {name: feature for name, feature in self.columns.items() if name not in ("image", "__key__")}
-
-    def read(self, shard: int, wanted: Callable[[int], bool]) -> Iterator[tuple[int, dict]]:
-        """The rows of a shard whose numbers are `wanted`, each with its number. Of the others nothing is read."""
-        for number, sample in read_samples(self.names[shard], wanted):
-            own = {name: sample[name] for name in ("image", "__key__", "__problem__")}
-            yield number, own | fitted(sample, self.told)
-
-
-class TableRows:
-    """The rows of what the `datasets` library streams, shard by shard."""
-
-    def __init__(self, source: str, split: str, image_column: str):
-        self.rows = open_source(source, split, streaming=True)
-        if self.rows.features is None:
-            self.rows = self.rows._resolve_features()
-        self.columns = self.rows.features
-        if isinstance(self.columns.get(image_column), datasets.Image):
-            self.rows = self.rows.cast_column(image_column, datasets.Image(decode=False))
-        count = self.rows.num_shards
-        self.names = [source if count == 1 else f"{source}, shard {shard}" for shard in range(count)]
-
-    def read(self, shard: int, wanted: Callable[[int], bool]) -> Iterator[tuple[int, dict]]:
-        """The rows of a shard whose numbers are `wanted`, each with its number."""
-        # By `iter`, since a stream that is iterated in a worker hands out that worker's shards alone.
-        try:
-            for number, batch in enumerate(self.rows.shard(len(self.names), shard).iter(batch_size=1)):
-                if wanted(number):
-                    yield number, {name: values[0] for name, values in batch.items()}
-        except UNREADABLE as error:
-            raise InputError(f"{self.names[shard]}: cannot be read on: {shortened(first_line(error), 200)}") from error
 
 
 @DATASETS.register_module()
@@ -74,7 +31,7 @@ class CaptionStream(RowReader):
     Args:
         source, split, image_column, caption_column, pipeline: as in `CaptionedImages`; `source` no folder of `save_to_disk`.
         max_skipped: the share of the samples so far that may be skipped (of the first thousand, ten by default).
-        filters, min_size: as in `CaptionedImages`.
+        filters, min_size, max_pixels: as in `CaptionedImages`.
         shuffle_buffer: how many rows, still encoded, a part holds to shuffle them; 1 keeps the order within a shard.
 
     Raises:
@@ -93,18 +50,20 @@ class CaptionStream(RowReader):
         max_skipped: float = 0.01,
         filters: Sequence[str] = (),
         min_size: int | None = None,
+        max_pixels: int | None = None,
         shuffle_buffer: int = 1000,
     ):
         source = str(source)
         self.shards = TarRows(source) if is_sharded(source) else TableRows(source, split, image_column)
-        super().__init__(source, picture_folder(source), self.shards.columns, image_column, caption_column, pipeline)
+        columns = self.shards.columns
+        super().__init__(source, picture_folder(source), columns, image_column, caption_column, pipeline, max_pixels)
         self.max_skipped = max_skipped
         most_skipped(max_skipped, AT_LEAST)
         check_count("shuffle_buffer", shuffle_buffer)
         if min_size is not None:
             check_count("min_size", min_size)
         self.shuffle_buffer, self.min_size = shuffle_buffer, min_size
-        self.filters = parse_filters(filters, source, list(self.shards.columns))
+        self.filters = parse_filters(filters, source, list(columns))
         self.narrowed = [f"{source}: the stream is filtered by {each.text!r}" for each in self.filters]
 
     def first(self) -> dict:

@@ -73,6 +73,13 @@ def test_columns_of_sizes_are_taken_where_there_are_some(table, tmp_path):
     assert kept(CaptionedImages(str(tmp_path / "sized.jsonl"), min_size=2)) == [2, 3]
 
 
+def test_a_picture_of_too_many_pixels_is_a_bad_sample(table):
+    dataset = CaptionedImages(table, max_pixels=1500, max_skipped=0.5)
+    assert kept(dataset) == [0, 1, 2, 0]
+    bad = json.loads(dataset[3]["skipped"])
+    assert (bad["row"], bad["reason"]) == (3, "it has 50 x 40 pixels, more than max_pixels=1,500")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -90,6 +97,7 @@ def test_columns_of_sizes_are_taken_where_there_are_some(table, tmp_path):
         (dict(filters="aesthetic > 7"), "must be a list of conditions"),
         (dict(min_size=1000), "min_size=1000 leaves none of 4 rows"),
         (dict(min_size=0), "min_size=0 must be a whole number, at least 1"),
+        (dict(max_pixels=0), "max_pixels=0 must be a whole number, at least 1"),
         (dict(max_samples=0), "max_samples=0 must be a whole number, at least 1"),
     ],
 )

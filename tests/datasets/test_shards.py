@@ -87,7 +87,7 @@ def test_pictures_of_several_kinds_and_folders_in_a_shard(tmp_path):
 def test_an_index_is_made_once_and_again_where_a_shard_has_changed(folder, tmp_path, monkeypatch):
     copy = shutil.copytree(folder, tmp_path / "copy")
     assert len(CaptionedImages(str(copy))) == 7
-    monkeypatch.setattr("diffdistill.datasets.shards.fitted", None)  # whoever indexes calls it
+    monkeypatch.setattr("diffdistill.datasets.shard_index.fitted", None)  # whoever indexes calls it
     assert len(CaptionedImages(str(copy))) == 7
     monkeypatch.undo()
     shards.write_shard(copy / "00002.tar", {"x": shards.sample(9)})
