@@ -175,10 +175,12 @@ def check_has_batch(loader: DataLoader, part: str) -> None:
 
 
 def check_stream(config: Config) -> None:
-    """Raise InputError for what a training set that is a stream cannot have: batches chosen by what all samples are."""
-    for key in ("batch_sampler", "num_batch_per_epoch"):
-        if config.train_dataloader.get(key) is not None:
-            raise InputError(
-                f"train_dataloader.{key}: a stream is read in its own order, and its length is not known; set it to None, or"
-                " train_dataloader.dataset.type='CaptionedImages'"
-            )
+    """Raise InputError for what a training set that is a stream cannot have: anything that follows from its length."""
+    loader, schedules = config.train_dataloader, entries(config.get("param_scheduler"), "param_scheduler")
+    given = [f"train_dataloader.{key}" for key in ("batch_sampler", "num_batch_per_epoch") if loader.get(key)]
+    given += [f"{where}.convert_to_iter_based" for where, each in schedules if each.get("convert_to_iter_based")]
+    for where in given:
+        raise InputError(
+            f"{where}: a stream is read in its own order, and its length is not known; drop it, or set"
+            " train_dataloader.dataset.type='CaptionedImages'"
+        )

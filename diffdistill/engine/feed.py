@@ -1,6 +1,7 @@
 """The batches of a training, of which any may be the first: what came before it is neither read nor decoded."""
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,7 +43,8 @@ class Feed:
         self.positions = self.parts.positions or [dict(epoch=self.parts.epoch)] * self.streams
 
     def __len__(self) -> int:
-        return len(self.loader)
+        """Batches of an epoch, for which MMEngine asks; that of a stream does not end."""
+        return sys.maxsize if getattr(self.dataset, "streamed", False) else len(self.loader)
 
     def __iter__(self) -> "Feed":
         return self

@@ -144,9 +144,19 @@ def test_two_ranks_see_all_samples_once_and_go_on_in_mid_stream(thin_sdxl, folde
     assert len(runs.checkpoint(straight, 6)["message_hub"]["runtime_info"]["stream"]["positions"]) == 2
 
 
-def test_a_batch_sampler_on_a_stream_is_one_line(thin_sdxl, folder, tmp_path):
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("train_dataloader['batch_sampler'] = dict(type='BatchSampler')", "train_dataloader.batch_sampler"),
+        ("train_dataloader['num_batch_per_epoch'] = 3", "train_dataloader.num_batch_per_epoch"),
+        (
+            "param_scheduler = [dict(type='LinearLR', convert_to_iter_based=True)]",
+            "param_scheduler.0.convert_to_iter_based",
+        ),
+    ],
+)
+def test_what_needs_a_length_is_one_line(thin_sdxl, folder, tmp_path, line, key):
     config = write_config(tmp_path / "run.py", thin_sdxl, folder, "CaptionStream", 0)
-    with config.open("a") as file:
-        file.write("train_dataloader['batch_sampler'] = dict(type='BatchSampler')\n")
+    config.write_text(f"{config.read_text()}{line}\n")
     ended = runs.tool("train", config, "--work-dir", tmp_path / "run")
-    runs.assert_one_line(ended, "train_dataloader.batch_sampler: a stream is read in its own order")
+    runs.assert_one_line(ended, f"{key}: a stream is read in its own order")
