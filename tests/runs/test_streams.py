@@ -144,15 +144,15 @@ def test_two_ranks_see_all_samples_once_and_go_on_in_mid_stream(thin_sdxl, folde
     assert len(runs.checkpoint(straight, 6)["message_hub"]["runtime_info"]["stream"]["positions"]) == 2
 
 
+BATCHES = "dict(type='torch.utils.data.BatchSampler', sampler=None, batch_size=2, drop_last=False)"
+
+
 @pytest.mark.parametrize(
     ("line", "key"),
     [
-        ("train_dataloader['batch_sampler'] = dict(type='BatchSampler')", "train_dataloader.batch_sampler"),
+        (f"train_dataloader['batch_sampler'] = {BATCHES}", "train_dataloader.batch_sampler"),
         ("train_dataloader['num_batch_per_epoch'] = 3", "train_dataloader.num_batch_per_epoch"),
-        (
-            "param_scheduler = [dict(type='LinearLR', convert_to_iter_based=True)]",
-            "param_scheduler.0.convert_to_iter_based",
-        ),
+        ("param_scheduler = [dict(type='LinearLR', convert_to_iter_based=True)]", "param_scheduler.0.convert_to_iter_based"),
     ],
 )
 def test_what_needs_a_length_is_one_line(thin_sdxl, folder, tmp_path, line, key):
