@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from diffdistill.registry import DATASETS
 
 from .filters import Narrowing, check_count, parse_filters
+from .pictures import reason_of
 from .reading import RowReader
 from .shard_index import open_shards
 from .shards import is_sharded
@@ -100,7 +101,7 @@ class CaptionedImages(RowReader, Dataset):
         try:
             row = self.rows[index]
         except Exception as error:  # a damaged file of the table
-            raise BadSampleError(self.source, number, None, str(error)) from error
+            raise BadSampleError(self.source, number, None, reason_of(error)) from error
         return self.item(row, number)
 
     def problem(self, index: int) -> BadSampleError | None:

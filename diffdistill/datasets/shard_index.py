@@ -6,17 +6,18 @@ from pathlib import Path
 import datasets
 import fsspec
 
-from diffdistill.errors import InputError, shortened
+from diffdistill.errors import InputError, causes, shortened
 
 from .shards import columns_of, find_shards, fitted, read_samples
-from .sources import first_line
+from .sources import UNREADABLE, first_line, trouble_of_cache
 
 
 def open_shards(source: str) -> datasets.Dataset:
     """The table of all samples of tar files, without the pictures: `image` says where in its shard each is.
 
     It is made once, by reading through the shards, and kept in the cache of the `datasets` library for as long as the
-    shards stay what they are. `__problem__` says what is wrong with a sample.
+    shards stay what they are. `__problem__` says what is wrong with a sample. Raises InputError where a shard cannot be
+    opened, or the index cannot be kept.
     """
     shards = find_shards(source)
     columns = columns_of(shards[0])
@@ -27,9 +28,14 @@ def open_shards(source: str) -> datasets.Dataset:
         **{name: datasets.Value("string") for name in ("__key__", "__shard__", "__problem__")},
     )
     stamps = [stamp(shard) for shard in shards]
-    return datasets.Dataset.from_generator(
-        index, features=features, gen_kwargs=dict(shards=shards, stamps=stamps, columns=dict(columns))
-    )
+    try:
+        return datasets.Dataset.from_generator(
+            index, features=features, gen_kwargs=dict(shards=shards, stamps=stamps, columns=dict(columns))
+        )
+    except UNREADABLE as error:  # the library's own, around what has happened
+        cause = next((each for each in causes(error) if isinstance(each, InputError)), None)
+        text = str(cause or trouble_of_cache(error) or f"cannot be indexed: {shortened(first_line(error), 200)}")
+        raise InputError(text if cause else f"{source}: {text}") from error
 
 
 def index(shards: list[str], stamps: list[str], columns: dict) -> Iterator[dict]:

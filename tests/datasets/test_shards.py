@@ -204,6 +204,15 @@ def test_shards_that_are_not_there_are_one_line(folder, source, words, kind):
     assert "\n" not in str(caught.value)
 
 
+def test_an_index_that_cannot_be_made_is_one_line(folder, tmp_path):
+    """The library has an error of its own around what happens in there."""
+    for name in ("00000.tar", "00001.tar"):
+        shutil.copy(folder / name, tmp_path)
+    (tmp_path / "00002.tar").mkdir()
+    with pytest.raises(InputError, match=r"00002\.tar: the shard cannot be opened: "):
+        CaptionedImages(str(tmp_path))
+
+
 def test_a_file_that_is_no_tar_file_is_one_line(tmp_path):
     (tmp_path / "0.tar").write_text("this is no tar file" * 100)
     with pytest.raises(InputError, match=r"the shard 0\.tar is cut short behind 0 members"):
