@@ -1,6 +1,6 @@
 """Measure speed, memory and training: `inference` and `training` time models and steps, `quality` trains over seeds.
 
-`steps` measures a student, or its teacher, after different numbers of sampling steps.
+`steps` measures a student, or its teacher, after different numbers of sampling steps; `data` times the loading of pictures.
 """
 
 import argparse
@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     inference.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
     training = commands.add_parser("training", help="seconds of a training step and its parts, beside a bare loop's")
     training.add_argument("config", help="a config file, or the name of one of the project's configs")
+    data = commands.add_parser("data", help="pictures a second that a worker loads, beside a plain loop")
+    data.add_argument("config", help="a config file, or the name of one of the project's configs")
     quality = commands.add_parser("quality", help="caption accuracy of configs, over seeds")
     quality.add_argument("configs", nargs="+", help="config files, or names of the project's configs")
     quality.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -47,13 +49,14 @@ def parser() -> argparse.ArgumentParser:
     steps.add_argument("--steps", nargs="+", type=int, default=[1, 2, 4, 8, 16], help="default: 1 2 4 8 16")
     steps.add_argument("--teacher", action="store_true", help="measure the teacher instead, with trailing DDIM")
     steps.add_argument("--guidance-scale", type=float, help="default: the config's, or the one the student is made for")
-    for sub, rounds in ((inference, 10), (training, 20)):
+    for sub, rounds in ((inference, 10), (training, 20), (data, 20)):
         sub.add_argument("--rounds", type=int, default=rounds, help="timed rounds (default: %(default)s)")
         sub.add_argument("--warmup", type=int, default=2, help="rounds before them (default: %(default)s)")
+    for sub in (inference, training):
         sub.add_argument("--random-weights", action="store_true", help="true sizes without a download")
-    for sub in (training, quality, steps):
+    for sub in (training, data, quality, steps):
         sub.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the configs")
-    for sub in (inference, training, quality, steps):
+    for sub in (inference, training, data, quality, steps):
         sub.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
         sub.add_argument("--csv", metavar="FILE", help="write the table to FILE as well")
     return whole
@@ -85,6 +88,12 @@ def main() -> None:
         config = load_config(args.config, parse_options(args.cfg_options))
         figures = measure_training(config, args.rounds, args.warmup, args.random_weights)
         tables.print_training(figures)
+    elif args.command == "data":
+        from diffdistill.benchmarks.data import measure_data
+        from diffdistill.config.read import load_config
+
+        figures = measure_data(load_config(args.config, parse_options(args.cfg_options)), args.rounds, args.warmup)
+        tables.print_data(figures)
     elif args.command == "steps":
         from diffdistill.config.read import load_config
         from diffdistill.evaluation.few_steps import metrics_by_steps

@@ -129,6 +129,22 @@ def print_training(figures: Mapping, console: Console | None = None) -> None:
     )
 
 
+def print_data(figures: Mapping, console: Console | None = None) -> None:
+    """Print the figures of `measure_data` as a table."""
+    console = console or terminal()
+    height, width = figures["size"]
+    drawn = table(f"Files in, tensors of {height} x {width} out", ["", "pictures a second and worker", "of the plain loop"])
+    for row in figures["rows"]:
+        name = dict(plain="plain loop", ours="the data set").get(row["part"])
+        drawn.add_row(name, shown(row["pictures_per_second"]), f"{row['of_plain']:.2f} ×")
+    console.print(drawn)
+    console.print(
+        f"medians of {figures['rounds']} interleaved rounds over {figures['pictures']:,} pictures\n"
+        f"{described(figures['machine'])}",
+        style="dim",
+    )
+
+
 def print_quality(rows: Sequence[Mapping], seeds: Sequence[int], console: Console | None = None) -> None:
     """Print one table for every protocol, as figures of two protocols do not compare."""
     columns = ["config", "parameters", "steps", "teacher", "untrained", *(f"seed {seed}" for seed in seeds), "n"]

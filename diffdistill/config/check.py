@@ -15,7 +15,7 @@ from diffdistill.config.folders import check_work_folder
 from diffdistill.config.grid import check_grid
 from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.config.sections import check_together
-from diffdistill.config.trial import check_loader, check_training
+from diffdistill.config.trial import check_loader, check_stream, check_training
 from diffdistill.datasets.batches import AspectBatchSampler
 from diffdistill.datasets.class_pictures import missing_class_pictures
 from diffdistill.datasets.transforms import Crop
@@ -67,9 +67,12 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
 def check_data(config: Config, plan: Plan | None) -> None:
     """Build the training set and its loader, and read a sample, whose picture must be of a size that the family takes."""
     dataset = registry.build_part(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")
-    check_ranks(config, len(dataset))
+    if streamed := getattr(dataset, "streamed", False):
+        check_stream(config)
+    else:
+        check_ranks(config, len(dataset))
     check_prior(dataset, plan)
-    item = None if missing_class_pictures(dataset) else dataset[0]
+    item = dataset.first() if streamed else None if missing_class_pictures(dataset) else dataset[0]
     needs = ("pixel_values", "caption", *plan.family.of_picture) if plan else ()
     loader = check_loader(config, "train", dataset, needs, item)
     check_buckets(config, dataset, loader, plan)

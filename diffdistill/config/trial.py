@@ -166,8 +166,22 @@ def check_has_batch(loader: DataLoader, part: str) -> None:
     where, endless = f"{part}_dataloader", isinstance(getattr(loader.batch_sampler, "sampler", None), InfiniteSampler)
     if part != "train" and endless:
         raise InputError(f"{where}.sampler.type='InfiniteSampler' never ends; use 'DefaultSampler'")
+    if getattr(loader.dataset, "streamed", False):
+        return
     if not endless and not len(loader):
         raise InputError(
             f"{where}: {len(loader.dataset)} samples are less than a batch of {loader.batch_size}, and drop_last=True leaves"
             " none; lower batch_size, or set drop_last=False"
+        )
+
+
+def check_stream(config: Config) -> None:
+    """Raise InputError for what a training set that is a stream cannot have: anything that follows from its length."""
+    loader, schedules = config.train_dataloader, entries(config.get("param_scheduler"), "param_scheduler")
+    given = [f"train_dataloader.{key}" for key in ("batch_sampler", "num_batch_per_epoch") if loader.get(key)]
+    given += [f"{where}.convert_to_iter_based" for where, each in schedules if each.get("convert_to_iter_based")]
+    for where in given:
+        raise InputError(
+            f"{where}: a stream is read in its own order, and its length is not known; drop it, or set"
+            " train_dataloader.dataset.type='CaptionedImages'"
         )

@@ -5,6 +5,7 @@ from .buckets import BucketCrop
 from .captioned import CaptionedImages
 from .dreambooth import DreamBoothDataset
 from .shapes import ShapesCaptions, ShapesDataset, StarCaptions
+from .streams import CaptionStream
 from .transforms import CaptionDropout, PackInputs, RandomFlip, ResizeCrop
 from .validation import CaptionList
 
@@ -13,6 +14,7 @@ __all__ = [
     "BucketCrop",
     "CaptionDropout",
     "CaptionList",
+    "CaptionStream",
     "CaptionedImages",
     "DreamBoothDataset",
     "PackInputs",

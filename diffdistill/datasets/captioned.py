@@ -1,46 +1,52 @@
-"""Captioned pictures from wherever the Hugging Face `datasets` library can read them."""
+"""Captioned pictures from wherever the Hugging Face `datasets` library can read them, or from tar files."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import datasets
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
-from diffdistill.errors import InputError, shortened
-from diffdistill.registry import DATASETS, TRANSFORMS
+from diffdistill.registry import DATASETS
 
-from .pictures import read_picture, reason_of
+from .filters import Narrowing, check_count, parse_filters
+from .pictures import reason_of
+from .reading import RowReader
+from .shard_index import open_shards
+from .shards import is_sharded
 from .sizes import picture_sizes, size_columns, sizes_after
-from .skipping import BadSampleError, lines_of, most_skipped, sample_name, too_many
+from .skipping import BadSampleError, lines_of, most_skipped, too_many
 from .sources import open_source, picture_folder
-
-CAPTION_NAMES = ("text", "caption", "captions", "prompt")
 
 
 @DATASETS.register_module()
-class CaptionedImages(Dataset):
+class CaptionedImages(RowReader, Dataset):
     """Pictures with captions, decoded when they are asked for.
 
     An item is `dict(image, caption, sample, skipped)`, the image upright and in RGB, passed through `pipeline`. Where a
     picture has several captions, one is drawn from torch's global generator each time. `sample` names the row, "row 17
     (a.png)". A row whose picture cannot be read or whose caption is missing is replaced by the next one that can be used;
-    `skipped` then has a JSON line for each that was left out, and else is "".
+    `skipped` then has a JSON line for each that was left out, and else is "". Of tar files, what their index shows to be
+    unusable is left out at once; `left_out` has the lines.
 
     Args:
         source: name on the Hugging Face Hub; or a folder of pictures with `metadata.csv` or `metadata.jsonl` (`file_name`
             and the caption); a folder or file of parquet; a folder written by `Dataset.save_to_disk`; a JSONL or CSV file
-            with paths of pictures, relative to its own folder; or what this package has, "diffdistill::star_pictures".
-        split: which rows, slices included ("train[:100]"); a single `Dataset` saved to disk is read whole.
+            with paths of pictures, relative to its own folder; tar files as img2dataset writes them, in a folder, by a
+            pattern or behind an address of fsspec; or what this package has, "diffdistill::star_pictures".
+        split: which rows, slices included ("train[:100]"); a single `Dataset` saved to disk, and tar files, are read whole.
         image_column: pictures, encoded pictures, or paths of pictures.
-        caption_column: text or lists of texts; by default the one column named text, caption, captions or prompt.
+        caption_column: text or lists of texts; by default the one column named text, caption, captions or prompt. Of tar
+            files "text" is what the .txt says; the others are the keys of the .json.
         pipeline: configs of the transforms, in order.
         max_skipped: the share of the rows that may be skipped (one row always may); with 0 the first one is an error.
+        filters: conditions that a row must meet, "aesthetic > 7.5"; see `datasets.filters.Filter`.
+        min_size: the least that the shorter side of a picture may have, in pixels.
+        max_samples: how many rows are taken at most, the first of those that the filters leave.
+        max_pixels: a picture of more pixels is a bad sample; see `RowReader`.
 
     Raises:
-        InputError: the source cannot be read, or a column is missing or of the wrong kind (at once); more rows in a row than
-            may be skipped cannot be used (at the first row at once, at any other when it is asked for).
+        InputError: the source cannot be read, a column is missing or of the wrong kind, or no row is left (at once); more
+            rows in a row than may be skipped cannot be used (at the first row at once, at any other when it is asked for).
     """
 
     def __init__(
@@ -51,19 +57,23 @@ class CaptionedImages(Dataset):
         caption_column: str | None = None,
         pipeline: list[dict] = (),
         max_skipped: float = 0.01,
+        filters: Sequence[str] = (),
+        min_size: int | None = None,
+        max_samples: int | None = None,
+        max_pixels: int | None = None,
     ):
-        self.pipeline = [TRANSFORMS.build(transform) for transform in pipeline]
-        self.source, self.folder = str(source), picture_folder(str(source))
-        rows = open_source(self.source, split)
-        self.image_column = image_column
-        self._check("image_column", image_column, rows, _holds_pictures, "pictures")
-        self.caption_column = caption_column or self._usual_caption(rows.column_names)
-        self._check("caption_column", self.caption_column, rows, _holds_text, "text")
-        rows = rows.select_columns([self.image_column, self.caption_column, *size_columns(rows)])
+        source = str(source)
+        rows = open_shards(source) if is_sharded(source) else open_source(source, split)
+        super().__init__(source, picture_folder(source), rows.features, image_column, caption_column, pipeline, max_pixels)
         if isinstance(rows.features[image_column], datasets.Image):
             rows = rows.cast_column(image_column, datasets.Image(decode=False))  # decoded here, so errors name the picture
-        self.rows = rows
-        self.max_skipped, self.most_skipped = max_skipped, most_skipped(max_skipped, len(rows))
+        narrowing = Narrowing(rows, source)
+        self.left_out = lines_of(self._leave_out(narrowing, max_skipped))
+        self._narrow(narrowing, filters, min_size, max_samples)
+        kept = [self.image_column, self.caption_column, *size_columns(narrowing.rows)]
+        self.rows = narrowing.rows.select_columns(kept)
+        self.numbers, self.narrowed = narrowing.numbers, narrowing.log
+        self.max_skipped, self.most_skipped = max_skipped, most_skipped(max_skipped, len(self.rows))
         self._picture_sizes: np.ndarray | None = None
         self._sizes: np.ndarray | None = None
         self._usable(0)
@@ -74,10 +84,7 @@ class CaptionedImages(Dataset):
     def __getitem__(self, index: int) -> dict:
         if not 0 <= index < len(self):
             raise IndexError(f"CaptionedImages: index {index} is not in [0, {len(self)})")
-        item = self._usable(index)
-        for transform in self.pipeline:
-            item = transform(item)
-        return item
+        return self.transform(self._usable(index))
 
     def picture_sizes(self) -> np.ndarray:
         """(height, width) of each row's upright picture (N, 2), none of which is decoded; (0, 0) where it cannot be read."""
@@ -121,16 +128,12 @@ class CaptionedImages(Dataset):
 
     def read(self, index: int) -> dict:
         """`image`, `caption` and `sample` of row `index`. Raises BadSampleError where it cannot be used."""
-        file = None
+        number = int(self.numbers[index])
         try:
             row = self.rows[index]
-            picture, caption = row[self.image_column], row[self.caption_column]
-            file = self._file(picture)
-            caption = self.one_caption(caption)
-            image = read_picture(picture, self.folder)
-        except Exception as error:  # the decoders of broken files raise nearly anything
-            raise BadSampleError(self.source, index, file, reason_of(error)) from error
-        return {"image": image, "caption": caption, "sample": sample_name(index, file)}
+        except Exception as error:  # a damaged file of the table
+            raise BadSampleError(self.source, number, None, reason_of(error)) from error
+        return self.item(row, number)
 
     def problem(self, index: int) -> BadSampleError | None:
         """Why row `index` cannot be used; None where it can."""
@@ -140,52 +143,32 @@ class CaptionedImages(Dataset):
             return bad
         return None
 
-    def one_caption(self, caption: str | list[str] | None) -> str:
-        """The caption of a row; of several, one drawn at random. Raises ValueError for one that is not text."""
-        if caption is None or caption == []:
-            raise ValueError(f"there is no caption in {self.caption_column!r}")
-        if isinstance(caption, list):
-            caption = caption[int(torch.randint(len(caption), ()))]
-        if not isinstance(caption, str):
-            raise ValueError(f"{self.caption_column!r} is {shortened(caption)}, which is not text")
-        return caption
+    def _leave_out(self, narrowing: Narrowing, share: float) -> list[BadSampleError]:
+        """Take those rows of tar files out that have no picture; returns what is wrong with them."""
+        rows = narrowing.rows
+        if "__problem__" not in rows.column_names:
+            return []
+        problems = np.asarray(rows["__problem__"][:])
+        wrong = np.flatnonzero(problems != "")
+        said = rows.select_columns(["__shard__", "__key__", "__problem__"]).select(wrong)
+        left_out = [
+            BadSampleError(row["__shard__"], number, row["__key__"], row["__problem__"])
+            for number, row in zip(wrong.tolist(), said, strict=True)
+        ]
+        if len(wrong) > most_skipped(share, len(rows)) or len(wrong) == len(rows):
+            raise too_many(self.source, len(wrong), len(rows), share, str(left_out[-1]))
+        narrowing.keep(np.flatnonzero(problems == ""))
+        return left_out
 
-    def _file(self, value: dict | bytes | str | None) -> str | None:
-        """The path of a picture as people know it: below the folder of the table, where it is there."""
-        path = value.get("path") if isinstance(value, dict) else value
-        if not isinstance(path, str) or self.folder is None or not Path(path).is_relative_to(self.folder):
-            return path if isinstance(path, str) else None
-        return str(Path(path).relative_to(self.folder))
-
-    def _check(self, key: str, column: str, rows: datasets.Dataset, holds, what: str):
-        advice = f"the columns are {', '.join(rows.column_names)}; set {key} to the one that holds {what}"
-        if column not in rows.column_names:
-            raise InputError(f"{self.source}: there is no column {column!r}; {advice}")
-        if not holds(rows.features[column]):
-            kind = getattr(rows.features[column], "dtype", rows.features[column])
-            raise InputError(f"{self.source}: column {column!r} holds {kind}; {advice}")
-
-    def _usual_caption(self, columns: list[str]) -> str:
-        found = [column for column in columns if column.lower() in CAPTION_NAMES]
-        if len(found) == 1:
-            return found[0]
-        if set(columns) <= {self.image_column, "label"}:  # what `datasets` makes of bare pictures
-            raise InputError(
-                f"{self.source}: the pictures have no captions; list them as file_name,text in metadata.csv there"
-            )
-        problem = f"{' and '.join(found)} may both be the captions" if found else "no column is named like captions"
-        raise InputError(f"{self.source}: {problem}; set caption_column to one of {', '.join(columns)}")
-
-
-def _holds_text(feature) -> bool:
-    return _dtype(getattr(feature, "feature", feature)).endswith("string")
-
-
-def _holds_pictures(feature) -> bool:
-    if isinstance(feature, dict):
-        return {"bytes", "path"} <= feature.keys()
-    return isinstance(feature, datasets.Image) or _dtype(feature).endswith(("string", "binary"))
-
-
-def _dtype(feature) -> str:
-    return getattr(feature, "dtype", "")  # nested features have none
+    def _narrow(self, narrowing: Narrowing, filters: Sequence[str], min_size: int | None, max_samples: int | None) -> None:
+        """Keep the rows that the filters leave."""
+        for name, value in (("min_size", min_size), ("max_samples", max_samples)):
+            if value is not None:
+                check_count(name, value)
+        for each in parse_filters(filters, self.source, narrowing.rows.column_names):
+            narrowing.keep(each.kept(narrowing.rows, self.source), f"the filter {each.text!r}")
+        if min_size is not None:
+            sizes = picture_sizes(narrowing.rows, self.image_column, self.folder)
+            narrowing.keep(np.flatnonzero((sizes.min(1) >= min_size) | ~sizes.any(1)), f"min_size={min_size}")
+        if max_samples is not None:
+            narrowing.keep(np.arange(min(max_samples, len(narrowing.rows))), f"max_samples={max_samples}")

@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from diffdistill.errors import shortened
 
+from .shards import read_member
 from .skipping import BadSampleError
 from .sources import first_line
 
@@ -52,6 +53,8 @@ def picture_of(value: Mapping | bytes | str | Path, folder: Path | None) -> byte
     Raises:
         ValueError: the row names no picture, or one from elsewhere.
     """
+    if isinstance(value, Mapping) and "offset" in value:  # a member of a tar file
+        return read_member(value)
     if isinstance(value, Mapping):  # how `datasets` stores a picture
         value = value["bytes"] or value["path"]
     if isinstance(value, bytes | Path):
@@ -91,9 +94,13 @@ def open_picture(value: Mapping | bytes | str | Path | BinaryIO, folder: Path | 
     return Image.open(io.BytesIO(found) if isinstance(found, bytes) else found, formats=kinds)
 
 
-def read_picture(value: Mapping | bytes | str | Path, folder: Path | None = None) -> Image.Image:
-    """The picture of `picture_of`, upright and in RGB; any exception where there is none."""
+def read_picture(
+    value: Mapping | bytes | str | Path, folder: Path | None = None, max_pixels: int | None = None
+) -> Image.Image:
+    """The picture of `picture_of`, upright and in RGB; any exception where there is none of up to `max_pixels`."""
     with open_picture(value, folder) as picture:
+        if max_pixels and picture.width * picture.height > max_pixels:
+            raise ValueError(f"it has {picture.width:,} x {picture.height:,} pixels, more than max_pixels={max_pixels:,}")
         return upright_rgb(picture)
 
 

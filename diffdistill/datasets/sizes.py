@@ -86,6 +86,9 @@ def _sizes_of_table(table: pyarrow.Table, column: str, folder: Path | None) -> p
 
 def _values(column: pyarrow.ChunkedArray) -> Iterable:
     """The pictures of a column for `header_size`: paths, or views of the table's bytes, which are not read as a whole."""
+    if pyarrow.types.is_struct(column.type) and column.type.get_field_index("shard") >= 0:
+        yield from (value.as_py() for value in column)  # where each lies in its tar file
+        return
     if pyarrow.types.is_struct(column.type):
         content, paths = (pyarrow.compute.struct_field(column, name) for name in ("bytes", "path"))
     elif pyarrow.types.is_binary(column.type) or pyarrow.types.is_large_binary(column.type):

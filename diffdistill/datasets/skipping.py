@@ -36,8 +36,16 @@ def most_skipped(share: float, samples: int) -> int:
     return max(1, int(share * samples)) if share else 0
 
 
-def too_many(source: str, skipped: int, samples: int, share: float, last: str, listed: str = "") -> InputError:
-    """The error of a set of which more was skipped than its `max_skipped` allows; `last` names a sample and says why."""
+def too_many(source: str, skipped: int, samples: int | None, share: float, last: str, listed: str = "") -> InputError:
+    """The error of a set of which more was skipped than its `max_skipped` allows; `last` names a sample and says why.
+
+    None for `samples` is a stream, of which nobody knows how many there are.
+    """
+    if samples is None:
+        return InputError(
+            f"{source}: {last}; {skipped:,} samples of the stream cannot be used, and max_skipped={share:g} of the data set"
+            f" allows fewer by now: mend them, or raise it{listed}"
+        )
     if skipped == samples:
         return InputError(f"{source}: {last}; none of the {samples:,} samples can be used{listed}")
     return InputError(
@@ -57,3 +65,8 @@ def warn_of_left_out(source: str, samples: int, problems: Sequence[BadSampleErro
         raise InputError(f"{source}: none of the {samples} pictures can be used: {listed}")
     if left_out:
         warn_once(f"{source}: {len(left_out)} of {samples} pictures cannot be used and are left out: {listed}")
+
+
+def count_samples(dataset) -> int | None:
+    """How many samples a data set has; None of a stream, of which nobody knows."""
+    return None if getattr(dataset, "streamed", False) else len(dataset)

@@ -37,10 +37,11 @@ def picture_folder(source: str) -> Path | None:
     return path.parent if path.is_file() else path
 
 
-def open_source(source: str, split: str) -> datasets.Dataset:
+def open_source(source: str, split: str, streaming: bool = False) -> datasets.Dataset | datasets.IterableDataset:
     """Rows of a file, a folder, a folder written by `Dataset.save_to_disk`, or a data set on the Hugging Face Hub.
 
-    A single `Dataset` saved to disk has no splits, and `split` is not looked at.
+    A single `Dataset` saved to disk has no splits, and `split` is not looked at; it cannot be streamed. What is streamed is
+    neither downloaded nor cached.
 
     Raises:
         InputError: there is no such source, it is empty, it cannot be parsed, or it has no such split.
@@ -52,19 +53,21 @@ def open_source(source: str, split: str) -> datasets.Dataset:
         if path.suffix not in READERS:
             raise InputError(f"{source}: a file of {' / '.join(READERS)}, a folder, or a name on the Hub is needed")
         options = WORDS_STAY_WORDS if path.suffix == ".csv" else {}  # named, so that they are part of the cache's key
-        return _load(source, READERS[path.suffix], split=split, data_files=str(path), **options)
+        return _load(source, READERS[path.suffix], split=split, streaming=streaming, data_files=str(path), **options)
     if path.is_dir():
-        return _open_folder(source, path, split)
+        return _open_folder(source, path, split, streaming)
     if is_hub_name(source) or is_hub_name(f"datasets/{source}"):  # some of the oldest have no owner
-        return _open_hub(source, split)
+        return _open_hub(source, split, streaming)
     raise InputError(f"{source}: no such file or folder")
 
 
-def _open_folder(source: str, path: Path, split: str) -> datasets.Dataset:
+def _open_folder(source: str, path: Path, split: str, streaming: bool) -> datasets.Dataset | datasets.IterableDataset:
     if not any(path.iterdir()):
         raise InputError(f"{source}: the folder is empty")
     if not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
-        return _load(source, str(path), split=split)
+        return _load(source, str(path), split=split, streaming=streaming)
+    if streaming:
+        raise InputError(f"{source}: a folder of save_to_disk is not streamed; use type='CaptionedImages'")
     try:
         rows = datasets.load_from_disk(str(path))
     except IndexError as error:  # what it raises for a table without rows
@@ -78,7 +81,7 @@ def _open_folder(source: str, path: Path, split: str) -> datasets.Dataset:
     return rows[split]
 
 
-def _open_hub(source: str, split: str) -> datasets.Dataset:
+def _open_hub(source: str, split: str, streaming: bool) -> datasets.Dataset | datasets.IterableDataset:
     """Download once, then read the cache. Without a network, `datasets` alone would retry for half a minute to two."""
     offline, trouble = datasets.config.HF_HUB_OFFLINE, None
     try:
@@ -89,7 +92,7 @@ def _open_hub(source: str, split: str) -> datasets.Dataset:
         trouble = f"the Hugging Face Hub cannot be reached ({type(error).__name__})"
     try:
         datasets.config.HF_HUB_OFFLINE = offline or trouble is not None  # go straight to what an earlier run has cached
-        return _load(source, source, split=split)
+        return _load(source, source, split=split, streaming=streaming)
     except InputError as error:
         if not trouble:
             raise
@@ -99,16 +102,16 @@ def _open_hub(source: str, split: str) -> datasets.Dataset:
         datasets.config.HF_HUB_OFFLINE = offline
 
 
-def _load(source: str, *arguments, **options) -> datasets.Dataset:
+def _load(source: str, *arguments, streaming: bool, **options) -> datasets.Dataset | datasets.IterableDataset:
     try:
         with _words_stay_words():
-            rows = datasets.load_dataset(*arguments, **options)
+            rows = datasets.load_dataset(*arguments, streaming=streaming, **options)
     except UNREADABLE as error:
         cause = error.__cause__ or error
         if described := trouble_of_cache(cause):
             raise InputError(f"{source}: {described}") from error
         raise InputError(f"{source}: cannot be read: {shortened(first_line(cause), 300)}") from error
-    if not len(rows):
+    if not streaming and not len(rows):
         raise InputError(f"{source}: there are no rows")
     return rows
 

@@ -122,10 +122,10 @@ class PackInputs:
     def __call__(self, item: dict) -> dict:
         image = item["image"]
         target = (image.height, image.width)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1)
         time_ids = (*item.get("original_size", target), *item.get("crop_top_left", (0, 0)), *target)
         packed = {
-            "pixel_values": pixels.contiguous(),
+            "pixel_values": pixels,
             "caption": item["caption"],
             "time_ids": torch.tensor(time_ids, dtype=torch.float32),
         }

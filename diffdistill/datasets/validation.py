@@ -9,7 +9,7 @@ from diffdistill.errors import InputError, shortened
 from diffdistill.files import read_lines
 from diffdistill.registry import DATASETS
 
-from .captioned import CAPTION_NAMES
+from .reading import CAPTION_NAMES
 from .sources import open_source
 
 

@@ -4,7 +4,7 @@ import copy
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -19,12 +19,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from diffdistill.engine import sharded_checkpoint
+from diffdistill.engine.feed import Feed
 from diffdistill.engine.launch import is_sharding
 from diffdistill.engine.resuming import OF_UPDATES, changed_settings, describe_changes, follow_config, settings_of
 from diffdistill.engine.sharding import FullyShard
 from diffdistill.engine.stopping import protected
 from diffdistill.files import write_text_whole
 from diffdistill.models.base import DiffusionModel
+from diffdistill.registry import DATASETS
 
 
 class LaidOutOnce(Config):
@@ -82,8 +84,18 @@ class PlannedRunner(Runner):
             return super().train()
         finally:
             if isinstance(self._train_loop, BaseLoop):
-                self._train_loop.dataloader_iterator = None
-                self._train_loop.dataloader._iterator = None  # where workers are persistent
+                self._train_loop.dataloader.end()
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """MMEngine's loop, on batches of which any may be the first."""
+        section = self._train_dataloader
+        if isinstance(section, Mapping):
+            loader = self.build_dataloader(section, self.seed, self._randomness_cfg.get("diff_rank_seed", False))
+            self._train_dataloader = Feed(loader, self.seed, self.rank)
+        try:
+            return super().build_train_loop(loop)
+        finally:
+            self._train_dataloader = section  # whose batch size MMEngine scales learning rates by
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """The model in its wrapper of several ranks; one that is sharded is not moved to the GPU as a whole before."""
@@ -98,7 +110,7 @@ class PlannedRunner(Runner):
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **options) -> DataLoader:
         """The loader of a config's section, whose workers outlive a signal that goes to all processes of the run."""
-        loader = Runner.build_dataloader(dataloader, *args, **options)
+        loader = Runner.build_dataloader(as_it_can_be(dataloader), *args, **options)
         if loader.num_workers:
             loader.worker_init_fn = functools.partial(protected, loader.worker_init_fn)
         return loader
@@ -176,7 +188,22 @@ def batch_size_of(loader: DataLoader) -> int:
 def build_dataloader(config: dict, seed: int | None = None) -> DataLoader:
     """The loader of a config's section, for use without a Runner: names of types are looked up in this package first."""
     init_default_scope("diffdistill")
-    return Runner.build_dataloader(config, seed=seed)
+    return Runner.build_dataloader(as_it_can_be(config), seed=seed)
+
+
+def as_it_can_be(config: DataLoader | Mapping) -> DataLoader | dict:
+    """A loader's section without what needs workers where there are none, nor a sampler where a stream has its own order."""
+    if not isinstance(config, Mapping):
+        return config
+    config = dict(config)
+    if not config.get("num_workers"):
+        config.pop("persistent_workers", None)
+        config.pop("prefetch_factor", None)
+    dataset = config["dataset"]
+    kind = dataset.get("type") if isinstance(dataset, Mapping) else dataset
+    if getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, "streamed", False):
+        config["sampler"] = None
+    return config
 
 
 def model_of(runner: Runner) -> DiffusionModel:

@@ -11,8 +11,8 @@ from mmengine.runner import set_random_seed
 
 from diffdistill.config.check import check_evaluation, check_model, check_parts
 from diffdistill.config.folders import check_apart, check_no_model
+from diffdistill.engine.feed import Feed
 from diffdistill.engine.runner import PlannedRunner, batch_size_of, build_dataloader
-from diffdistill.engine.seeding import SeededIterator
 from diffdistill.errors import InputError
 from diffdistill.files import check_folder, write_text_whole
 from diffdistill.metrics.record import STUDENT, TEACHER
@@ -105,7 +105,7 @@ def mean_losses(config: Config, trained: Trained, batches: int) -> dict:
     if model.method.needs_average:
         model.get_average = lambda: model.student  # what is measured is the average, where the run kept one
     totals: dict[str, float] = {}
-    for _, batch in zip(range(batches), SeededIterator(iter(loader), seed, rank=0), strict=False):
+    for _, batch in zip(range(batches), Feed(loader, seed), strict=False):
         terms = model(**model.data_preprocessor(batch), mode="loss")
         for name, value in terms.items():
             totals[name] = totals.get(name, 0.0) + value.item() / batches

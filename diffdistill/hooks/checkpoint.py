@@ -7,6 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
 from diffdistill.engine import sharded_checkpoint
+from diffdistill.engine.feed import note_stream
 from diffdistill.engine.runner import is_sharded
 from diffdistill.files import beside, finish_all_writing, remove, write_file_whole, write_text_whole
 from diffdistill.hooks.guard import check_finite, skipped_in_a_row
@@ -41,6 +42,7 @@ class SafeCheckpointHook(CheckpointHook):
         # The file knows of those that are to be deleted below, so that a run resumed from it can still do so.
         runner.message_hub.update_info("keep_ckpt_ids", kept)
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        note_stream(runner)
         content = runner.checkpoint(meta) if sharded or is_main_process() else {}
         if not self.save_optimizer:
             content.pop("optimizer", None)

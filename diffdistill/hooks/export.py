@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
 
 import diffdistill
+from diffdistill.datasets.skipping import count_samples
 from diffdistill.engine.runner import batch_size_of, ema_weights, is_sharded, model_of
 from diffdistill.errors import InputError
 from diffdistill.families.base import Family
@@ -89,7 +90,8 @@ class ExportHook(Hook):
         if Path(runner.work_dir, "samples").exists():
             log(f"Pictures: {Path(runner.work_dir, 'samples', f'step_{runner.iter}.png')}")
         if (left_out := results["skipped"])["samples"]:
-            log(f"{left_out['samples']:,} of {left_out['of']:,} samples were skipped: {Path(runner.work_dir, FILE)}")
+            of = f" of {left_out['of']:,}" if left_out["of"] else ""
+            log(f"{left_out['samples']:,}{of} samples were skipped: {Path(runner.work_dir, FILE)}")
         if results["skipped_steps"]:
             log(f"{len(results['skipped_steps']):,} of {runner.iter:,} steps were skipped")
         log(f"Figures: {Path(runner.work_dir, 'results.json')}; logs: {runner.log_dir}")
@@ -124,7 +126,7 @@ class ExportHook(Hook):
             losses=losses,
             validation=runner.message_hub.get_info("records", []),
             sampling=runner.message_hub.get_info("sampling"),
-            skipped=dict(samples=len(skipped), of=len(runner.train_dataloader.dataset), first=skipped[:5]),
+            skipped=dict(samples=len(skipped), of=count_samples(runner.train_dataloader.dataset), first=skipped[:5]),
             skipped_steps=runner.message_hub.get_info("skipped_steps", []),
             aspect_buckets=runner.message_hub.get_info("aspect_buckets"),
             versions=dict(

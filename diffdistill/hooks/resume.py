@@ -6,8 +6,8 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 
+from diffdistill.engine.feed import begin
 from diffdistill.engine.runner import model_of
-from diffdistill.engine.seeding import SeededIterator
 from diffdistill.models.saved import check_weights
 from diffdistill.registry import HOOKS
 
@@ -25,15 +25,14 @@ def plain(value):
 class ResumeHook(Hook):
     """Makes `--resume` exact and its checkpoints safe to load.
 
-    Random numbers follow from the step's number. Log histories are saved as plain lists, so that a checkpoint loads with
-    `torch.load(weights_only=True)`. A checkpoint of another student is refused.
+    Training goes on with the batch behind its last step, and loads none of those before. Log histories are saved as plain
+    lists, so that a checkpoint loads with `torch.load(weights_only=True)`. A checkpoint of another student is refused.
     """
 
     priority = "VERY_HIGH"
 
     def before_train(self, runner) -> None:
-        loop = runner.train_loop
-        loop.dataloader_iterator = SeededIterator(loop.dataloader_iterator, runner.seed, runner.rank)
+        begin(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         hub = checkpoint["message_hub"]

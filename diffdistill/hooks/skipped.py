@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 
-from diffdistill.datasets.skipping import sample_name, too_many
+from diffdistill.datasets.skipping import count_samples, sample_name, too_many
 from diffdistill.registry import HOOKS
 from diffdistill.report.skipped import FILE, by_row, key_of, read_skipped
 
@@ -22,7 +22,8 @@ class SkippedHook(Hook):
 
     A data set says so by `skipped` in its items, JSON lines with `source`, `row`, `file` and `reason`; or by its attribute
     `left_out`, of the same lines, where it has looked through all of them at the start. The number of samples left out
-    stands in the message hub as `skipped_samples`. More than the data set's `most_skipped` stop the run with an InputError.
+    stands in the message hub as `skipped_samples`. More than the data set's `most_skipped`, or than a stream allows by now,
+    stop the run with an InputError. What filters have left of the set, its `narrowed`, goes into the log.
 
     All ranks write to the same file, by appending whole lines. A resumed run forgets what was left out after its checkpoint.
     """
@@ -38,6 +39,8 @@ class SkippedHook(Hook):
             self.append(numbered(getattr(runner.train_dataloader.dataset, "left_out", ""), 0))
         barrier()
         self.look(runner)
+        for line in getattr(runner.train_dataloader.dataset, "narrowed", ()):
+            runner.logger.info(line)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         lines = "".join(data_batch.get("skipped", ())) if isinstance(data_batch, Mapping) else ""
@@ -49,9 +52,9 @@ class SkippedHook(Hook):
         for sample in new[: max(0, NAMED - len(self.known) + len(new))]:
             runner.logger.warning(f"left out: {describe(sample)}")
         dataset = runner.train_dataloader.dataset
-        if len(self.known) > getattr(dataset, "most_skipped", math.inf):
-            last, share = describe(new[-1]), dataset.max_skipped
-            raise too_many(dataset.source, len(self.known), len(dataset), share, last, f"; all are listed in {self.file}")
+        if len(self.known) > most_of(runner, dataset, batch_idx + 1):
+            last, share, samples = describe(new[-1]), dataset.max_skipped, count_samples(dataset)
+            raise too_many(dataset.source, len(self.known), samples, share, last, f"; all are listed in {self.file}")
 
     def append(self, samples: list[dict]) -> None:
         """Write a line for each of `samples` to the end of the file, all at once: other ranks write to it, too."""
@@ -71,6 +74,13 @@ class SkippedHook(Hook):
             self.end += len(whole) + bool(whole)
             self.known |= by_row(whole.decode().splitlines())
         runner.message_hub.update_info("skipped_samples", len(self.known))
+
+
+def most_of(runner, dataset, step: int) -> float:
+    """How many samples may have been left out by a step: of a stream a share of those so far, else of all."""
+    if getattr(dataset, "streamed", False):
+        return dataset.most_skipped_of(step * runner.train_dataloader.batch_size * runner.world_size)
+    return getattr(dataset, "most_skipped", math.inf)
 
 
 def numbered(lines: str, step: int) -> list[dict]:

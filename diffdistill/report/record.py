@@ -16,6 +16,7 @@ import torch
 import transformers
 
 import diffdistill
+from diffdistill.datasets.skipping import count_samples
 from diffdistill.engine.device import device_name
 from diffdistill.engine.runner import batch_size_of
 from diffdistill.errors import InputError
@@ -101,7 +102,7 @@ def progress_of(runner, step: int, finished: bool) -> dict:
         seed=runner.seed,
         batch_size=batch_size_of(loader) * runner.world_size,
         not_finite={name: not_finite(hub.log_scalars, name) for name in ("loss", "grad_norm")},
-        samples=len(loader.dataset),
+        samples=count_samples(loader.dataset),
         skipped_samples=hub.get_info("skipped_samples", 0),
         skipped_steps=hub.get_info("skipped_steps", []),
         aspect_buckets=hub.get_info("aspect_buckets"),

@@ -45,8 +45,10 @@ def make_class_pictures(config: Config, build: Callable[[], DiffusionModel]) -> 
 
     The other ranks wait for the files.
     """
-    pictures = getattr(DATASETS.build(config.train_dataloader.dataset), "class_pictures", None)
-    missing = pictures.missing() if pictures else []
+    if not config.train_dataloader.dataset.get("class_images"):
+        return
+    pictures = DATASETS.build(config.train_dataloader.dataset).class_pictures
+    missing = pictures.missing()
     if not missing:
         return
     if is_main_process():

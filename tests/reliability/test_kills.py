@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import runs
+import shards
 import torch
 from safetensors.torch import load_file
 
@@ -51,6 +52,13 @@ train_dataloader["dataset"] = dict(
     pipeline=[dict(type="ResizeCrop", size=32), dict(type="PackInputs")])
 default_hooks["export"] = dict(interval=2)
 """
+STREAM = """
+train_dataloader = dict(num_workers=2, persistent_workers=True, dataset=dict(
+    _delete_=True, type="CaptionStream", source="{shards}", shuffle_buffer=4,
+    pipeline=[dict(type="ResizeCrop", size=32, crop="random"), dict(type="RandomFlip"), dict(type="PackInputs")]))
+train_dataloader["batch_size"] = 2
+"""
+KINDS = dict(alone=ALONE, stages=STAGES, adapter=ADAPTER, stream=STREAM)
 
 
 @dataclass
@@ -63,11 +71,13 @@ class Kind:
     operations: list[str]
 
 
-@pytest.fixture(scope="module", params=dict(alone=ALONE, stages=STAGES, adapter=ADAPTER).items(), ids=lambda item: item[0])
+@pytest.fixture(scope="module", params=KINDS.items(), ids=lambda item: item[0])
 def kind(request, thin_sdxl, tmp_path_factory) -> Kind:
     name, text = request.param
     folder = tmp_path_factory.mktemp(name)
     config = folder / f"{name}.py"
+    if name == "stream":
+        text = text.format(shards=shards.write_shards(folder / "shards", [5, 3, 4]))
     config.write_text(COMMON.format(root=runs.ROOT, teacher=thin_sdxl) + text)
     command = [config, "--resume"]
     log = folder / "operations"
