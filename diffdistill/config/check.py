@@ -168,7 +168,7 @@ def check_sampler(plan: Plan, sampling: dict) -> None:
     check_keys(sampling, ["scheduler", *taken], "model.sampling")
     for key, value in sampling.items():
         check_fits(f"model.sampling.{key}", value, taken[key])
-    if plan.method.grid and plan.losses:
+    if plan.method.sampler_times and plan.losses:
         check_grid(plan, chosen, sampling.get("num_inference_steps"))
     if not isinstance(sampling.get("negative_prompt") or "", str):
         raise InputError("model.sampling.negative_prompt is a list; give one text, which is for all prompts")

@@ -15,7 +15,7 @@ def check_grid(plan: Plan, chosen: str | Mapping | None, steps: int | None) -> N
     `chosen` is `model.sampling.scheduler`; None: the pipeline's own. Of a flow, whose times depend on the size of the
     picture, only their number is compared.
     """
-    grid, schedule = plan.method.grid, plan.noise_schedule
+    grid, schedule = plan.method.sampler_times, plan.noise_schedule
     if steps != len(grid):
         raise InputError(
             f"model.method.timesteps are {len(grid)}, and model.sampling.num_inference_steps={steps}: a student of few steps"

@@ -85,8 +85,8 @@ class Method:
     `needs_teacher` keeps the teacher's denoiser in memory whatever the losses need; `needs_average` asks for the moving
     average of the student; `predicts` says whether the step has a prediction to compare, beside features, and `compares`
     whether it may have the teacher's on the same input, which `OutputKD` scores; `smallest_batch` is the number of samples
-    that a batch must have; `grid` are the `GridTimesteps` of a sampler of few steps, where no others are trained. A method
-    has no state that changes: all it returns follows from its arguments and from torch's random numbers.
+    that a batch must have; `sampler_times` are the `GridTimesteps` of a sampler of few steps, where no others are trained.
+    A method has no state that changes: all it returns follows from its arguments and from torch's random numbers.
     """
 
     needs_teacher = False
@@ -94,7 +94,7 @@ class Method:
     predicts = True
     compares = True
     smallest_batch = 1
-    grid = None
+    sampler_times = None
 
     def check(self, plan: PlannedModel) -> None:
         """Raise InputError, before any weight is loaded, if the method cannot train such a model."""

@@ -32,7 +32,7 @@ class DenoisingKD(Method):
     ):
         self.conditioning = conditioning and build_part(MODELS, conditioning, ".conditioning")
         self.noising = Noising(timesteps, noise, input_perturbation)
-        self.grid = self.noising.timesteps if isinstance(self.noising.timesteps, GridTimesteps) else None
+        self.sampler_times = self.noising.timesteps if isinstance(self.noising.timesteps, GridTimesteps) else None
         self.told = None if guidance_scale is None else Guidance(guidance_scale)
         self.smallest_batch = self.conditioning.smallest_batch if self.conditioning else 1
 

@@ -66,11 +66,13 @@ def test_a_least_size_is_that_of_the_shorter_side(table):
 
 
 def test_columns_of_sizes_are_taken_where_there_are_some(table, tmp_path):
+    """Of the shapes that the pictures have, here those of pictures ten times as large."""
     lines = [
-        json.loads(line) | dict(width=99, height=number) for number, line in enumerate(Path(table).read_text().splitlines())
+        json.loads(line) | dict(width=500, height=100 * (number + 1))
+        for number, line in enumerate(Path(table).read_text().splitlines())
     ]
     (tmp_path / "sized.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert kept(CaptionedImages(str(tmp_path / "sized.jsonl"), min_size=2)) == [2, 3]
+    assert kept(CaptionedImages(str(tmp_path / "sized.jsonl"), min_size=300)) == [2, 3]
 
 
 def test_a_picture_of_too_many_pixels_is_a_bad_sample(table):

@@ -230,3 +230,12 @@ def test_values_of_the_json_that_change_their_kind(tmp_path):
     shards.write_shard(tmp_path / "0.tar", samples)
     dataset = CaptionedImages(str(tmp_path), filters=["score > 1"])
     assert [item["caption"] for item in items(dataset)] == ["picture 2"]
+
+
+def test_sizes_are_told_without_decoding(tmp_path):
+    """By the .json where it has the pictures' shapes, else by the heads of the pictures in their shards."""
+    said = [dict(width=160, height=120), dict(width=None, height=None)]
+    for number, about in enumerate(said):
+        members = {f"{number:09d}": shards.sample(number, **about)}
+        shards.write_shard(tmp_path / f"{number:05d}.tar", members)
+    assert CaptionedImages(str(tmp_path)).picture_sizes().tolist() == [[120, 160], [12, 16]]
