@@ -9,11 +9,13 @@ from mmengine.config import Config
 
 from diffdistill import registry
 from diffdistill.config.annotations import check_fits, signature_of
+from diffdistill.config.cache import check_cache
 from diffdistill.config.fit import check_memory
 from diffdistill.config.folders import check_work_folder
 from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.config.sections import check_together
 from diffdistill.config.trial import check_loader, check_training
+from diffdistill.datasets.cached import cached_loader
 from diffdistill.datasets.class_pictures import missing_class_pictures
 from diffdistill.engine.launch import check_ranks, check_sharding
 from diffdistill.engine.resuming import check_same_optimizer
@@ -45,6 +47,9 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
     check_work_folder(config)
     check_intervals(config)
     plan = plan or check_model(config.model)
+    cache = check_cache(config, plan)
+    if cache is not None:
+        plan.cache = cache
     check_average(config, plan)
     check_batch(config, plan)
     check_training(config, plan)
@@ -62,12 +67,14 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
 
 def check_data(config: Config, plan: Plan | None) -> None:
     """Build the training set and its loader, and read a sample, whose picture must be of a size that the family takes."""
-    dataset = registry.build_part(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")
+    section = cached_loader(config).dataset
+    dataset = registry.build_part(registry.DATASETS, section, "train_dataloader.dataset")
     check_ranks(config, len(dataset))
     item = None if missing_class_pictures(dataset) else dataset[0]
-    needs = ("pixel_values", "caption", *plan.family.of_picture) if plan else ()
+    picture = "latent_mean" if config.get("data_cache") else "pixel_values"
+    needs = (picture, "caption", *plan.family.of_picture) if plan else ()
     check_loader(config, "train", dataset, needs, item)
-    if plan and item is not None:
+    if plan and item is not None and picture == "pixel_values":
         item = item[0] if isinstance(item, (list, tuple)) else item
         check_resolution(plan.family, *item["pixel_values"].shape[-2:], "train_dataloader.dataset")
 

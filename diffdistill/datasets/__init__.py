@@ -1,5 +1,6 @@
 """Data sets of captioned pictures, and what is done to each picture."""
 
+from .cached import CachedDataset
 from .captioned import CaptionedImages
 from .dreambooth import DreamBoothDataset
 from .shapes import ShapesCaptions, ShapesDataset, StarCaptions
@@ -7,6 +8,7 @@ from .transforms import CaptionDropout, PackInputs, RandomFlip, ResizeCrop
 from .validation import CaptionList
 
 __all__ = [
+    "CachedDataset",
     "CaptionDropout",
     "CaptionList",
     "CaptionedImages",

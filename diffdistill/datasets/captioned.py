@@ -1,8 +1,13 @@
 """Captioned pictures from wherever the Hugging Face `datasets` library can read them."""
 
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import datasets
+import pyarrow
+import pyarrow.compute
 import torch
 from torch.utils.data import Dataset
 
@@ -107,6 +112,19 @@ class CaptionedImages(Dataset):
             return bad
         return None
 
+    def captions(self) -> Iterable[str | list[str] | None]:
+        """The caption, or captions, of each row, as they are in the table."""
+        return self.rows[self.caption_column]
+
+    def fingerprint(self) -> str:
+        """What tells these rows and pictures from others: that of the table, and sizes and times of pictures in files."""
+        digest = hashlib.sha256(self.rows._fingerprint.encode())
+        for value in picture_paths(self.rows.data.column(self.image_column)):
+            with suppress(OSError):  # a picture that is not there, which is left out in training
+                stat = Path(self.folder or "", value).stat()
+                digest.update(f"{value} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:16]
+
     def one_caption(self, caption: str | list[str] | None) -> str:
         """The caption of a row; of several, one drawn at random. Raises ValueError for one that is not text."""
         if caption is None or caption == []:
@@ -142,6 +160,16 @@ class CaptionedImages(Dataset):
             )
         problem = f"{' and '.join(found)} may both be the captions" if found else "no column is named like captions"
         raise InputError(f"{self.source}: {problem}; set caption_column to one of {', '.join(columns)}")
+
+
+def picture_paths(column: pyarrow.ChunkedArray) -> Iterator[str]:
+    """The paths of the pictures of a column that are in files of their own; no picture is read."""
+    if pyarrow.types.is_struct(column.type):
+        inside = pyarrow.compute.is_valid(pyarrow.compute.struct_field(column, "bytes"))
+        paths = pyarrow.compute.struct_field(column, "path")
+        column = paths.filter(pyarrow.compute.invert(inside))
+    if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
+        yield from (value.as_py() for value in column if value.is_valid)
 
 
 def _holds_text(feature) -> bool:

@@ -94,6 +94,7 @@ class Method:
     predicts = True
     compares = True
     smallest_batch = 1
+    captions: Sequence[str] = ()
 
     def check(self, plan: PlannedModel) -> None:
         """Raise InputError, before any weight is loaded, if the method cannot train such a model."""

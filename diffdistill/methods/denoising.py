@@ -33,6 +33,7 @@ class DenoisingKD(Method):
         self.noising = Noising(timesteps, noise, input_perturbation)
         self.told = None if guidance_scale is None else Guidance(guidance_scale)
         self.smallest_batch = self.conditioning.smallest_batch if self.conditioning else 1
+        self.captions = getattr(self.conditioning, "captions", None) or ()
 
     def check(self, plan: PlannedModel) -> None:
         self.noising.check(plan.noise_schedule)
