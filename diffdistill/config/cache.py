@@ -3,8 +3,10 @@
 import math
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
+import diffusers
 import torch
 from mmengine.config import Config
 
@@ -12,8 +14,10 @@ from diffdistill import registry
 from diffdistill.config.memory import picture_size
 from diffdistill.datasets.cache import BAD, Cache, how_to_make
 from diffdistill.datasets.cached import check_cacheable
+from diffdistill.datasets.sources import local_path
 from diffdistill.errors import InputError, shortened
 from diffdistill.families.identity import text_identity, vae_identity
+from diffdistill.families.latents import latent_shape
 from diffdistill.models.plan import Plan
 from diffdistill.students.denoisers.rules import rules_of
 
@@ -156,18 +160,13 @@ def difference(was, wanted) -> tuple[str, str]:
     return str(was), str(wanted)
 
 
-def bytes_of_picture(config: Config, plan: Plan, width: int | None = None, sides: tuple[int, int] | None = None) -> int:
-    """Bytes of a picture in a cache: mean and deviation of its latents, of `width` bytes a number, and its mirror image's.
-
-    `sides` are its height and width in pixels, by default those of the config's pictures.
-    """
+def bytes_of_picture(config: Config, plan: Plan, width: int | None = None) -> int:
+    """Bytes of a picture in a cache: mean and deviation of its latents, `width` bytes a number, with its mirror image's."""
     family, vae = plan.family, plan.family.build_on_meta("vae")
-    height, across = sides or (picture_size(config, plan),) * 2
-    channels = vae.config.get("latent_channels") or vae.config.get("z_dim")
-    tensors = 1 if type(vae).__name__ == "AutoencoderDC" else 2
+    tensors = 1 if isinstance(vae, diffusers.AutoencoderDC) else 2
     upcast = plan.dtype == torch.float16 and vae.config.get("force_upcast")
     width = width or (4 if upcast else plan.dtype.itemsize)
-    return copies(config) * tensors * channels * (height // family.vae_scale) * (across // family.vae_scale) * width
+    return copies(config) * tensors * math.prod(latent_shape(family, *[picture_size(config, plan)] * 2)) * width
 
 
 def bytes_of_caption(plan: Plan, width: int | None = None) -> int:
@@ -182,6 +181,21 @@ def bytes_of_caption(plan: Plan, width: int | None = None) -> int:
             total += math.prod([tokens, *shape[2:]] if len(shape) > 2 else shape) * width
     masks = [name for name in inputs if name.endswith("_mask")]
     return total + len(masks) * tokens * 8
+
+
+def size_of_cache(config: Config, plan: Plan) -> dict:
+    """For `summary`: bytes of a picture and of a caption, the rows of the data set, and bytes of all.
+
+    The last two are None where the data set is not on this disk: nothing is fetched for that. A caption of several rows is
+    kept once, so `total` is the most that it can be.
+    """
+    section = config.train_dataloader.dataset
+    rows = None
+    if "source" not in section or local_path(str(section.source)).exists():
+        with suppress(InputError):
+            rows = len(registry.build_part(registry.DATASETS, section, WHERE))
+    picture, caption = bytes_of_picture(config, plan), bytes_of_caption(plan)
+    return dict(picture=picture, caption=caption, rows=rows, total=rows and rows * picture + (rows + 1) * caption)
 
 
 def check_room(folder: Path, needed: int) -> None:

@@ -69,3 +69,10 @@ def moments(encoded) -> Moments:
 def scaling_factor(vae: nn.Module) -> float:
     """The number by which the pipeline multiplies latents; 1 for a VAE that has none."""
     return vae.config.get("scaling_factor", 1.0)
+
+
+def latent_shape(family, height: int, width: int) -> tuple[int, int, int]:
+    """Channels, height and width of the latents of a picture of `height` x `width` pixels, from config files alone."""
+    config = family.build_on_meta("vae").config
+    side = family.vae_scale
+    return config.get("latent_channels") or config.get("z_dim"), height // side, width // side
