@@ -73,7 +73,8 @@ class CacheMaker:
                 if value not in (None, found[name]):
                     raise InputError(f"OUT={folder} was begun with {name}={found[name]}, not {value}; leave the option out")
         else:
-            if self.folder.is_dir() and any(path.name[0] != "." for path in self.folder.iterdir()):
+            own = (*KINDS, TEXTS)  # of a cache that was hardly begun
+            if self.folder.is_dir() and any(path.name[0] != "." and path.name not in own for path in self.folder.iterdir()):
                 raise InputError(f"OUT={folder} is no cache and not empty; choose another folder")
             usual = dict(shard=SHARD, batch=config.train_dataloader.get("batch_size", 1), stored=None)
             self.layout = {name: usual[name] if value is None else value for name, value in wanted.items()}

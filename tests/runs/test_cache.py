@@ -3,12 +3,14 @@
 import caching
 import pytest
 import runs
+import torch
 
 from diffdistill.config.check import check
 from diffdistill.config.read import load_config
 from diffdistill.datasets.cached import cached_loader
 from diffdistill.engine.runner import PlannedRunner
 from diffdistill.models.base import build_model
+from diffdistill.registry import DATASETS
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,8 @@ METHODS = {
     'teacher=dict(denoiser="previous"), method=dict(steps=2, guidance_scale=None)))]',
     "fine-tuning": 'model = dict(_delete_=True, type="FineTuner", base=model["teacher"] | dict(type="StableDiffusionXL"),'
     ' losses=dict(task=dict(type="TaskLoss")), adapter=dict(type="LoraConfig", r=2, target_modules=["to_q"]))',
+    "samples, offloaded": 'model["teacher"]["offload"] = True\n'
+    'default_hooks["samples"] = dict(prompts=["a red circle"], interval=1)',
     "accumulation": 'optim_wrapper = dict(accumulative_counts=2)\nmodel["dtype"] = "bfloat16"',
 }
 
@@ -90,3 +94,51 @@ def test_no_encoder_is_loaded_until_a_picture_is_drawn(config, cache, tmp_path):
     batch = next(iter(PlannedRunner.build_dataloader(cached_loader(loaded), seed=0)))
     model(**batch)
     assert [getattr(model.frozen.pipeline, name) for name in parts] == [None] * 3
+
+
+def test_a_resumed_run_is_the_unbroken_one(config, cache, tmp_path):
+    options = dict(data_cache=cache, train_cfg__max_iters=4, default_hooks__checkpoint__interval=2)
+    runs.trained(config, tmp_path / "straight", options)
+    runs.trained(config, tmp_path / "resumed", options | dict(train_cfg__max_iters=2))
+    runs.trained(config, tmp_path / "resumed", options, "--resume")
+    ours, theirs = (runs.checkpoint(tmp_path / name, 4)["state_dict"] for name in ("straight", "resumed"))
+    assert not runs.differences(ours, theirs)
+
+
+@pytest.mark.processes
+def test_two_ranks_have_the_losses_of_two_without_a_cache(config, cache, tmp_path):
+    for name, options in dict(plain={}, cached=dict(data_cache=cache)).items():
+        words = [config, "--launcher", "pytorch", "--work-dir", tmp_path / name]
+        runs.two_ranks(runs.program("train", [*words, *runs.options(train_cfg__max_iters=3, **options)]))
+    assert caching.largest_difference(tmp_path / "plain", tmp_path / "cached") <= 1e-5
+
+
+def test_items_are_those_of_the_data_set(config, cache):
+    """In workers as well, with the sizes that a sampler of buckets asks for."""
+    loaded = load_config(config)
+    plain = DATASETS.build(loaded.train_dataloader.dataset)
+    loaded.data_cache = str(cache)
+    cached = DATASETS.build(cached_loader(loaded).dataset)
+    assert len(cached) == len(plain) == len(cached.item_sizes())
+    assert loaded.train_dataloader.dataset.type == "CaptionedImages"  # the config itself stays
+    for index in range(len(plain)):
+        torch.manual_seed(index)
+        theirs, next_theirs = plain[index], torch.rand(())
+        torch.manual_seed(index)
+        ours, next_ours = cached[index], torch.rand(())
+        assert next_ours == next_theirs
+        assert ours["caption"] == theirs["caption"]
+        assert ours["time_ids"].tolist() == theirs["time_ids"].tolist()
+        assert ours["skipped"] == theirs["skipped"]
+        assert theirs["sample"].startswith(ours["sample"])
+    with pytest.raises(IndexError):
+        cached[len(plain)]
+    config = dict(num_workers=1, batch_size=2, dataset=cached, sampler=dict(type="DefaultSampler", shuffle=False))
+    batch = next(iter(PlannedRunner.build_dataloader(dict(config, collate_fn=dict(type="default_collate")), seed=0)))
+    assert batch["latent_mean"].shape == (2, 4, 16, 16)
+
+
+def test_more_bad_rows_than_may_be_skipped(config, cache, tmp_path):
+    options = runs.options(data_cache=cache, train_dataloader__dataset__max_skipped=0)
+    ended = runs.tool("train", config, "--work-dir", tmp_path / "run", *options)
+    runs.assert_one_line(ended, "table.jsonl: row ", "of 14 samples cannot be used, and max_skipped=0")
