@@ -31,8 +31,11 @@ def main() -> None:
 
     from diffdistill.config.read import load_config
     from diffdistill.engine.launch import place_of_rank
+    from diffdistill.errors import InputError
     from diffdistill.runs.cache import CacheMaker
 
+    if args.gpus < 1 or (args.gpus > 1 and args.launcher != "pytorch"):
+        raise InputError(f"--gpus={args.gpus}: give 1 or more, with --launcher pytorch")
     config = load_config(args.config, parse_options(args.cfg_options))
     out = args.out or config.get("data_cache") or str(Path("work_dirs", "caches", Path(config.filename).stem))
     maker = CacheMaker(config, out, args.shard_size, args.batch_size, args.dtype)

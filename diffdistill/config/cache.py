@@ -183,13 +183,16 @@ def bytes_of_caption(plan: Plan, width: int | None = None) -> int:
     return total + len(masks) * tokens * 8
 
 
-def size_of_cache(config: Config, plan: Plan) -> dict:
+def size_of_cache(config: Config, plan: Plan) -> dict | None:
     """For `summary`: bytes of a picture and of a caption, the rows of the data set, and bytes of all.
 
     The last two are None where the data set is not on this disk: nothing is fetched for that. A caption of several rows is
-    kept once, so `total` is the most that it can be.
+    kept once, so `total` is the most that it can be. None of data that cannot be cached.
     """
-    section = config.train_dataloader.dataset
+    section = (config.get("train_dataloader") or {}).get("dataset")
+    kind = section and registry.DATASETS.get(section["type"])
+    if not hasattr(kind, "captions") or len(plan.on_meta) > 1:
+        return None
     rows = None
     if "source" not in section or local_path(str(section.source)).exists():
         with suppress(InputError):

@@ -74,7 +74,7 @@ def check_data(config: Config, plan: Plan | None) -> None:
     picture = "latent_mean" if config.get("data_cache") else "pixel_values"
     needs = (picture, "caption", *plan.family.of_picture) if plan else ()
     check_loader(config, "train", dataset, needs, item)
-    if plan and item is not None and picture == "pixel_values":
+    if plan and item is not None and picture == "pixel_values":  # that of a cache was checked when it was made
         item = item[0] if isinstance(item, (list, tuple)) else item
         check_resolution(plan.family, *item["pixel_values"].shape[-2:], "train_dataloader.dataset")
 

@@ -117,6 +117,8 @@ def memory_table(figures: Mapping) -> Table:
 def cache_line(figures: Mapping) -> Text:
     """What a cache of the training data would take on the disk."""
     cache = figures["cache"]
+    if cache is None:
+        return Text()
     each = f"{cache['picture'] / 1e6:.3g} MB a picture and {cache['caption'] / 1e6:.3g} MB a caption"
     rows = "" if cache["rows"] is None else f"; {cache['total'] / 1e9:.3g} GB at most for {cache['rows']:,} pictures"
     return Text(f"a cache of the data: {each}{rows}\n", LOST)

@@ -114,7 +114,7 @@ class CaptionedImages(Dataset):
 
     def captions(self) -> Iterable[str | list[str] | None]:
         """The caption, or captions, of each row, as they are in the table."""
-        return self.rows[self.caption_column]
+        return self.rows[self.caption_column][:]
 
     def fingerprint(self) -> str:
         """What tells these rows and pictures from others: that of the table, and sizes and times of pictures in files."""

@@ -1,5 +1,6 @@
 """Making a cache: the data set of a config, encoded once by the encoders of its pipeline, a shard at a time."""
 
+import copy
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +26,7 @@ from diffdistill.config.cache import (
     copies,
     identities,
 )
-from diffdistill.config.check import check_model
+from diffdistill.config.check import check_data, check_model
 from diffdistill.config.parts import check_parts
 from diffdistill.datasets.cache import BAD, CAPTIONS, INDEX, LAYOUT, PICTURES, ROWS, TEXTS, Cache, Texts, shard_file
 from diffdistill.datasets.skipping import too_many
@@ -59,9 +60,12 @@ class CacheMaker:
                 raise InputError(f"{option}={value}: give 1 or more")
         if dtype is not None and dtype not in DTYPES:
             raise InputError(f"--dtype={dtype}: expected one of {', '.join(DTYPES)}")
+        config = copy.deepcopy(config)
+        config.data_cache = None  # which this may be
         check_parts(config)
         self.config, self.plan = config, check_model(config.model)
         self.dataset = check_cacheable_run(config, self.plan)
+        check_data(config, self.plan)
         self.folder, self.name = Path(folder).expanduser(), config.filename or "CONFIG"
         check_folder(folder, "OUT")
         wanted = dict(shard=shard, batch=batch, stored=dtype)

@@ -1,4 +1,4 @@
-"""Runs and caches that are killed at random moments, and then resumed: they leave what an unbroken one leaves, to the bit."""
+"""Runs and caches that are killed at random moments, and then resumed: they leave what unbroken ones leave, to the bit."""
 
 import itertools
 import random

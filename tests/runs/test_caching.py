@@ -148,6 +148,7 @@ def test_a_folder_of_something_else_is_not_written_to(config, tmp_path):
         (("--shard-size", 0), "--shard-size=0: give 1 or more"),
         (("--batch-size", 0), "--batch-size=0: give 1 or more"),
         (("--dtype", "int8"), "--dtype=int8: expected one of float32"),
+        (("--gpus", 2), "--gpus=2: give 1 or more, with --launcher pytorch"),
         (("--launcher", "slurm"), "--launcher=slurm: no ranks have been started"),
     ],
 )
