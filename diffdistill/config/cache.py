@@ -61,11 +61,19 @@ def check_cache(config: Config, plan: Plan | None) -> Cache | None:
     cache = Cache(folder, config=name)
     noted = cache.index["stamps"]
     check_same(cache.key, cache_key(config, plan, dataset, cache.key, noted), f"data_cache={folder}", name)
-    lacking = [text for text in plan.method.captions if cache.texts.numbers([text])[0] == BAD]
+    return check_captions(cache, plan, f"data_cache={folder}", name)
+
+
+def check_captions(cache: Cache, plan: Plan, where: str, config: str) -> Cache:
+    """Return `cache`; raises InputError where it lacks captions that the method shows."""
+    wanted = list(plan.method.captions)
+    lacking = (
+        [text for text, number in zip(wanted, cache.texts.numbers(wanted), strict=True) if number == BAD] if wanted else []
+    )
     if lacking:
         raise InputError(
-            f"data_cache={folder}: model.method asks for {len(lacking)} captions that the cache lacks, such as"
-            f" {shortened(repr(lacking[0]))}; {how_to_make(name, 'OTHER')} makes one with them"
+            f"{where}: model.method asks for {len(lacking)} captions that the cache lacks, such as"
+            f" {shortened(repr(lacking[0]))}; {how_to_make(config, 'OTHER')} makes one with them"
         )
     return cache
 

@@ -3,14 +3,12 @@
 import copy
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -21,6 +19,7 @@ from diffdistill.config.cache import (
     bytes_of_picture,
     cache_key,
     check_cacheable_run,
+    check_captions,
     check_room,
     check_same,
     copies,
@@ -35,6 +34,7 @@ from diffdistill.files import check_folder, describe_disk_error, read_json, writ
 from diffdistill.models.plan import DTYPES
 from diffdistill.runs.encoding import Encoder, Rows, write_shard
 from diffdistill.runs.folder import held
+from diffdistill.runs.progress import counting, noting
 
 SHARD = 256  # rows or captions: what a kill costs at most, and a few hundred MB at 1024 pixels
 KINDS = (PICTURES, CAPTIONS)
@@ -70,9 +70,11 @@ class CacheMaker:
         check_folder(folder, "OUT")
         wanted = dict(shard=shard, batch=batch, stored=dtype)
         if found := self.found():
-            self.layout, self.index = found, read_json(self.folder / INDEX)
-            stamps = self.index.get("stamps")
-            check_same(found["key"], self.key(found["key"], stamps), f"OUT={folder}", self.name)
+            self.layout, index = found, read_json(self.folder / INDEX)
+            check_same(found["key"], self.key(found["key"], index.get("stamps")), f"OUT={folder}", self.name)
+            for file, size in ((self.folder / name, size) for name, size in index.get("files", {}).items()):
+                if file.is_file() and file.stat().st_size != size:
+                    file.unlink()  # which is made again
             for name, value in wanted.items():
                 if value not in (None, found[name]):
                     raise InputError(f"OUT={folder} was begun with {name}={found[name]}, not {value}; leave the option out")
@@ -107,8 +109,8 @@ class CacheMaker:
         """How many rows or captions are in shards that are finished, by whichever process."""
         return sum(length for _, file, length in self.shards(kind) if file.is_file())
 
-    def make(self, rank: int = 0, ranks: int = 1) -> Cache:
-        """Make the shards of this rank; the first one then waits for the others and finishes the cache."""
+    def make(self, rank: int = 0, ranks: int = 1) -> Cache | None:
+        """Make the shards of this rank; the first one then waits for the others, finishes the cache and returns it."""
         for kind in KINDS:
             (self.folder / kind).mkdir(parents=True, exist_ok=True)
         try:
@@ -118,7 +120,7 @@ class CacheMaker:
                 self.encode(rank, ranks)
                 files = [file for kind in KINDS for _, file, _ in self.shards(kind)]
                 self.wait(lambda: all(file.is_file() for file in files) if rank == 0 else True)
-                if rank == 0:
+                if rank == 0 and not self.is_whole():
                     self.finish()
         except torch.OutOfMemoryError as error:
             raise InputError(f"out of memory with --batch-size={self.layout['batch']}: lower it") from error
@@ -126,7 +128,13 @@ class CacheMaker:
             if trouble := describe_disk_error(error):
                 raise InputError(f"{trouble}; what is finished stays, and the same command goes on with it") from error
             raise
-        return Cache(self.folder, "OUT", self.name) if rank == 0 else None
+        where = f"OUT={self.folder}"
+        return check_captions(Cache(self.folder, "OUT", self.name), self.plan, where, self.name) if rank == 0 else None
+
+    def is_whole(self) -> bool:
+        """Whether the index is there, with all its files."""
+        files = read_json(self.folder / INDEX).get("files")
+        return bool(files) and all((self.folder / name).is_file() for name in files)
 
     def wait(self, ready) -> None:
         """Wait for what other processes write, by its files: that takes longer than a collective operation may."""
@@ -160,11 +168,7 @@ class CacheMaker:
         trained = self.config.train_dataloader.get("batch_size", 1)
         encoder = Encoder(self.plan, self.layout["batch"], trained, stored)
         rows = Rows(self.config.train_dataloader.dataset, WHERE)
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
-        )  # fmt: skip
-        with Progress(*columns, console=Console(stderr=True), disable=rank > 0) as progress:
+        with counting(disable=rank > 0) as progress:
             for kind in KINDS:
                 bar = progress.add_task(kind, total=self.count(kind), completed=self.done(kind), rate="")
                 note = noting(progress, bar)
@@ -236,15 +240,3 @@ class CacheMaker:
             return torch.where((places == BAD)[:, None], known, found)
         following = np.searchsorted(usable, np.arange(len(found))) % len(usable)
         return found[torch.from_numpy(usable[following])]
-
-
-def noting(progress: Progress, bar: int) -> Callable[[int], None]:
-    """What counts rows that are done: it moves `bar` on and shows how many there are a second."""
-    began, done = time.monotonic(), 0
-
-    def note(count: int) -> None:
-        nonlocal done
-        done += count
-        progress.update(bar, advance=count, rate=f"{done / (time.monotonic() - began):.1f}/s")
-
-    return note

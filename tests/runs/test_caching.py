@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,21 @@ def test_a_finished_cache_is_left_as_it_is(made, config):
     ended = caching.make(config, made[1].folder)
     assert ended.out == made[0].out
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_shard_that_was_cut_short_is_made_again(made, config, tmp_path):
+    out = shutil.copytree(made[1].folder, tmp_path / "cache")
+    shard = next((out / "pictures").iterdir())
+    shard.write_bytes(shard.read_bytes()[:-1])
+    caching.make(config, out)
+    assert caching.content(out) == caching.content(made[1].folder)
+
+
+def test_captions_of_the_method_are_asked_of_a_cache_that_is_there(made, config, tmp_path):
+    (tmp_path / "captions.txt").write_text("a cat\n")
+    conditioning = "{'type': 'RandomConditioning', 'captions': '" + str(tmp_path / "captions.txt") + "'}"
+    ended = runs.tool("cache", config, made[1].folder, *runs.options(model__method__conditioning=conditioning))
+    runs.assert_one_line(ended, "model.method asks for 1 captions that the cache lacks, such as 'a cat'")
 
 
 def test_the_cache_of_another_config_is_not_written_over(made, config):
