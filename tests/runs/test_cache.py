@@ -92,6 +92,10 @@ def test_no_encoder_is_loaded_until_a_picture_is_drawn(config, cache, tmp_path):
     whole = build_model(load_config(config).model, check(load_config(config, work_dir=str(tmp_path / "run"))))
     assert (drawn == whole.sample(["a red circle"], [0])).all()
     batch = next(iter(PlannedRunner.build_dataloader(cached_loader(loaded), seed=0)))
+    condition = model.encode(batch)[1]
+    captions = ["a cat", "a red circle"]  # the first is not in the cache
+    torch.testing.assert_close(model.replace_captions(condition, captions), whole.replace_captions(condition, captions))
+    assert model.frozen.pipeline.text_encoder is not None
     model(**batch)
     assert [getattr(model.frozen.pipeline, name) for name in parts] == [None] * 3
 

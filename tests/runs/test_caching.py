@@ -101,8 +101,9 @@ def test_every_family_says_the_same_from_a_cache(name, tmp_path, data):
     section = load_config(config).train_dataloader.dataset
     rows = DATASETS.build(dict(section, pipeline=[section.pipeline[0], section.pipeline[3]]))
     captions = ["a red circle", ""]
+    pixels = torch.stack([rows[row]["pixel_values"] for row in (0, 4)])
     torch.manual_seed(0)
-    latents = plan.family.encode_pictures(pipeline, torch.stack([rows[row]["pixel_values"] for row in (0, 4)]))
+    latents = plan.family.encode_pictures(pipeline, pixels)
     with torch.no_grad():
         condition = plan.family.encode_captions(pipeline, dict(caption=captions))
     pictures = [cache.picture(row, mirrored=False) for row in (0, 4)]
