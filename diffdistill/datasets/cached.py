@@ -101,8 +101,8 @@ def check_cacheable(pipeline: list, where: str) -> None:
             )
         if transform.random:
             raise InputError(
-                f"{at} ({name}) draws at random, and a cache holds one result for each picture; set {at}.crop='center', or"
-                " train without a cache"
+                f"{at} ({name}) draws at random, and a cache holds one result for each picture; let it draw nothing"
+                " (crop='center'), or train without a cache"
             )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.families.loading import without_pickles
 
 READ = (".json", ".txt", ".model", ".safetensors", ".bin")  # suffixes of what a library reads of a model or tokenizer
 BLOCK = 2**22
@@ -68,8 +69,7 @@ def fetched(family, checkpoint: Checkpoint) -> Checkpoint:
     if checkpoint.is_folder:
         return checkpoint
     if checkpoint is family.vae:
-        weights = checkpoint.find_file("config.json")
         checkpoint.find_file("diffusion_pytorch_model.safetensors")
-        return checkpoint.at(weights.parent)
-    left_out = {family.denoiser_name: None, **family.load_options}
-    return checkpoint.at(checkpoint.load(family.pipeline_class.download, variant=family.variant, **left_out))
+        return checkpoint.at(checkpoint.find_file("config.json").parent)
+    options = {family.denoiser_name: None, **family.load_options, **without_pickles()}
+    return checkpoint.at(checkpoint.load(family.pipeline_class.download, variant=family.variant, **options))
