@@ -1,7 +1,7 @@
-"""Writes what the cache is measured on: reduced.py FOLDER makes FOLDER/sdxl, an SDXL pipeline of a quarter of the width.
+"""Writes what the cache is measured on: reduced.py FOLDER N makes FOLDER/sdxl, an SDXL pipeline of 1/N of the width.
 
-All widths are a quarter (UNet, VAE, both text encoders), all depths are SDXL's, weights are random, so that the share of
-each part in a step is about the true one. FOLDER/pictures holds 64 JPEG files of 640 x 512 pixels with captions.
+All widths are divided by N (UNet, VAE, both text encoders), all depths are SDXL's, weights are random, so that the share of
+each part in a step is about the true one. N is 4 or 8. FOLDER/pictures holds 64 JPEG files of 640 x 512 pixels, captioned.
 """
 
 import sys
@@ -14,8 +14,7 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPi
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-DEPTHS = (12, 32)  # of the text encoders
-WIDTHS = (192, 320)
+DEPTHS, WIDTHS = (12, 32), (768, 1280)  # of the text encoders
 
 
 def text_config(tokens, layers: int, width: int) -> CLIPTextConfig:
@@ -28,13 +27,15 @@ def text_config(tokens, layers: int, width: int) -> CLIPTextConfig:
     return config
 
 
-def write_sdxl(folder: Path) -> Path:
-    """Write the pipeline to `folder`."""
+def write_sdxl(folder: Path, part: int) -> Path:
+    """Write the pipeline to `folder`, with 1 / `part` of all widths."""
+    first, second = (width // part for width in WIDTHS)
     one, two = tiny.tokenizer(), tiny.tokenizer(pad_token="!")
     torch.manual_seed(0)
     pipeline = StableDiffusionXLPipeline(
         vae=AutoencoderKL(
-            block_out_channels=(32, 64, 128, 128),
+            block_out_channels=tuple(width // part for width in (128, 256, 512, 512)),
+            norm_num_groups=32 // part,
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,
             layers_per_block=2,
@@ -43,18 +44,18 @@ def write_sdxl(folder: Path) -> Path:
             scaling_factor=0.13025,
             force_upcast=False,
         ),
-        text_encoder=CLIPTextModel(text_config(one, DEPTHS[0], WIDTHS[0])),
-        text_encoder_2=CLIPTextModelWithProjection(text_config(two, DEPTHS[1], WIDTHS[1])),
+        text_encoder=CLIPTextModel(text_config(one, DEPTHS[0], first)),
+        text_encoder_2=CLIPTextModelWithProjection(text_config(two, DEPTHS[1], second)),
         tokenizer=one,
         tokenizer_2=two,
         unet=tiny.sdxl_unet(
             sample_size=128,
-            block_out_channels=(80, 160, 320),
+            block_out_channels=tuple(width // part for width in (320, 640, 1280)),
             attention_head_dim=(5, 10, 20),
-            cross_attention_dim=sum(WIDTHS),
-            norm_num_groups=16,
+            cross_attention_dim=first + second,
+            norm_num_groups=32 // part,
             addition_time_embed_dim=64,
-            projection_class_embeddings_input_dim=WIDTHS[1] + 6 * 64,
+            projection_class_embeddings_input_dim=second + 6 * 64,
         ),
         scheduler=EulerDiscreteScheduler(**tiny.NOISE, timestep_spacing="leading", steps_offset=1),
         add_watermarker=False,
@@ -75,5 +76,5 @@ def write_pictures(folder: Path, count: int = 64) -> Path:
 
 
 if __name__ == "__main__":
-    write_sdxl(Path(sys.argv[1], "sdxl"))
+    write_sdxl(Path(sys.argv[1], "sdxl"), int(sys.argv[2]))
     write_pictures(Path(sys.argv[1], "pictures"))
