@@ -27,6 +27,7 @@ PART_NAMES = {
     "optimizer": "optimizer",
     "rest": "noise, losses, log",
     "iteration": "whole iteration",
+    "uncached": "the same without the cache",
     "step": "step, already encoded",
     "bare": "bare torch loop",
 }

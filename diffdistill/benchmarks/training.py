@@ -148,7 +148,8 @@ def measure_training(config: Config, rounds: int = 20, warmup: int = 2, random_w
 
     "bare" is what plain torch and diffusers would do on encoded inputs: teacher forward, student forward, task and output
     loss, backward, and the config's optimizer. "step" is the distiller's on the same inputs, with all its losses and
-    clipping; the iteration adds loading and encoding the batch. Nothing is left behind.
+    clipping; the iteration adds loading and encoding the batch. A config with a `data_cache` is measured beside the same
+    without it, whose iteration is "uncached"; the peak of memory is that of the first alone. Nothing is left behind.
     """
     for key, value in dict(rounds=rounds, warmup=warmup).items():
         if value < 1:
@@ -161,7 +162,13 @@ def measure_training(config: Config, rounds: int = 20, warmup: int = 2, random_w
             use_random_weights(config, Path(folder, "teacher"))
         leave_out_the_rest(config, str(Path(folder, "run")))
         step = TrainingStep(config, check(config), device)
-        return measure_step(step, config.train_dataloader.batch_size, rounds, warmup, device)
+        step.iteration()  # which makes the optimizer's state
+        peak = peak_memory(step.iteration, device)
+        beside = None
+        if config.get("data_cache"):
+            config.update(data_cache=None, work_dir=str(Path(folder, "beside")))
+            beside = TrainingStep(config, check(config), device)
+        return measure_step(step, config.train_dataloader.batch_size, rounds, warmup, device, peak, beside)
 
 
 def leave_out_the_rest(config: Config, folder: str) -> None:
@@ -186,14 +193,24 @@ def use_random_weights(config: Config, folder: Path) -> None:
         config.model.student.checkpoint = None
 
 
-def measure_step(step: TrainingStep, batch_size: int, rounds: int, warmup: int, device: str) -> dict:
-    """Time `step` and its parts, and return the figures of `measure_training`."""
+def measure_step(
+    step: TrainingStep,
+    batch_size: int,
+    rounds: int,
+    warmup: int,
+    device: str,
+    peak: int | None,
+    beside: TrainingStep | None = None,
+) -> dict:
+    """Time `step` and its parts, and the iteration of the one `beside` it; return the figures of `measure_training`."""
     splits: list[dict[str, float]] = []
-    parts = dict(bare=Part(step.bare), step=Part(step.encoded), iteration=Part(lambda: splits.append(step.split())))
+    parts = dict(bare=Part(step.bare), step=Part(step.encoded))
+    if beside:
+        parts["uncached"] = Part(beside.iteration)
+    parts["iteration"] = Part(lambda: splits.append(step.split()))
     times, _ = interleave(parts, rounds, warmup, device, "training")
     splits = splits[-rounds:]  # the others were for warm-up
     times["iteration"] = [sum(split.values()) for split in splits]  # without what the watching itself takes
-    peak = peak_memory(step.iteration, device)
     iteration = statistics.median(times["iteration"])
     distiller = step.distiller
     student = forward_flops(distiller.student, step.latents.shape)

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 
 import torch
 from mmengine.config import Config
-from torch.utils.data import DataLoader
 
 from diffdistill import registry
 from diffdistill.config.annotations import check_fits, signature_of
+from diffdistill.config.buckets import check_buckets
+from diffdistill.config.cache import check_cache
 from diffdistill.config.fit import check_memory
 from diffdistill.config.folders import check_work_folder
 from diffdistill.config.grid import check_grid
 from diffdistill.config.parts import check_keys, check_parts, entries
 from diffdistill.config.sections import check_together
 from diffdistill.config.trial import check_loader, check_stream, check_training
-from diffdistill.datasets.batches import AspectBatchSampler
+from diffdistill.datasets.cached import cached_loader
 from diffdistill.datasets.class_pictures import missing_class_pictures
-from diffdistill.datasets.transforms import Crop
 from diffdistill.engine.launch import check_ranks, check_sharding
 from diffdistill.engine.resuming import check_same_optimizer
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint, load_on_meta
@@ -49,6 +49,9 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
     check_work_folder(config)
     check_intervals(config)
     plan = plan or check_model(config.model)
+    cache = check_cache(config, plan)
+    if cache is not None:
+        plan.cache = cache
     check_average(config, plan)
     check_batch(config, plan)
     check_training(config, plan)
@@ -66,42 +69,21 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
 
 def check_data(config: Config, plan: Plan | None) -> None:
     """Build the training set and its loader, and read a sample, whose picture must be of a size that the family takes."""
-    dataset = registry.build_part(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")
+    section = cached_loader(config).dataset
+    dataset = registry.build_part(registry.DATASETS, section, "train_dataloader.dataset")
     if streamed := getattr(dataset, "streamed", False):
         check_stream(config)
     else:
         check_ranks(config, len(dataset))
     check_prior(dataset, plan)
     item = dataset.first() if streamed else None if missing_class_pictures(dataset) else dataset[0]
-    needs = ("pixel_values", "caption", *plan.family.of_picture) if plan else ()
+    picture = "latent_mean" if config.get("data_cache") else "pixel_values"
+    needs = (picture, "caption", *plan.family.of_picture) if plan else ()
     loader = check_loader(config, "train", dataset, needs, item)
     check_buckets(config, dataset, loader, plan)
-    if plan and item is not None:
+    if plan and item is not None and picture == "pixel_values":  # that of a cache was checked when it was made
         item = item[0] if isinstance(item, (list, tuple)) else item
         check_resolution(plan.family, *item["pixel_values"].shape[-2:], "train_dataloader.dataset")
-
-
-def check_buckets(config: Config, dataset, loader: DataLoader, plan: Plan | None) -> None:
-    """Raise InputError for pictures of several sizes that would meet in a batch, or of a size that the family does not take.
-
-    Nor may a batch of a small bucket have fewer samples than the method needs.
-    """
-    sizes = next((crop.sizes for crop in reversed(getattr(dataset, "pipeline", ())) if isinstance(crop, Crop)), [])
-    batches, by_bucket = loader.batch_sampler, isinstance(loader.batch_sampler, AspectBatchSampler)
-    pairs = getattr(dataset, "class_pictures", None) is not None
-    if len(sizes) > 1 and not by_bucket and (pairs or batches.batch_size > 1):
-        raise InputError(
-            f"train_dataloader.dataset.pipeline crops to {len(sizes)} sizes, and a batch is of one: add"
-            " train_dataloader.batch_sampler=dict(type='AspectBatchSampler')" + "; pairs need ResizeCrop" * pairs
-        )
-    for size in sizes if plan else ():
-        check_resolution(plan.family, *size, "train_dataloader.dataset.pipeline")
-    if by_bucket and plan and batches.smallest < plan.method.smallest_batch:
-        raise InputError(
-            f"train_dataloader.batch_sampler: the smallest aspect bucket gives batches of {batches.smallest}, and"
-            f" {type(plan.method).__name__} needs {plan.method.smallest_batch}; make fewer buckets by a larger step or a"
-            " smaller max_aspect of BucketCrop"
-        )
 
 
 def check_prior(dataset, plan: Plan | None) -> None:

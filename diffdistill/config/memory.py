@@ -80,6 +80,9 @@ class Memory:
         whole = family.denoiser_name in plan.whole
         self.base = (0, 0) if whole or plan.student_is_teacher else stored(ours, width)
         frozen = {name: stored(family.build_on_meta(name), width) for name in family.models if name not in plan.whole}
+        self.cached = bool(config.get("data_cache"))
+        if self.cached:  # encoders come for the time in which pictures are drawn, which does not count here
+            frozen = dict(vae=(0, 0))
         self.vae = frozen.pop("vae")[0]
         self.text = tuple(sum(sizes) for sizes in zip(*frozen.values(), strict=True)) if frozen else (0, 0)
         self._steps: dict[bool, dict | None] = {}
@@ -92,7 +95,7 @@ class Memory:
         if recomputed not in self._steps:
             choice = True if recomputed else self.plan.gradient_checkpointing
             try:
-                self._steps[recomputed] = rehearse(self.plan, self.batch, self.size, self.device, choice)
+                self._steps[recomputed] = rehearse(self.plan, self.batch, self.size, self.device, choice, self.cached)
             except (RuntimeError, NotImplementedError):
                 self._steps[recomputed] = None
         return self._steps[recomputed]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from diffdistill.config.storage import Kernels, LiveBytes
+from diffdistill.families.latents import latent_shape
 from diffdistill.families.loading import freeze
 from diffdistill.models.distiller import Distiller
 from diffdistill.models.plan import Plan, adapter_tree
@@ -81,11 +82,11 @@ def batch_of(inputs, size: int, dtype: torch.dtype):
     return inputs.repeat(size, *[1] * (inputs.ndim - 1)) if len(inputs) == 1 else inputs
 
 
-def rehearse(plan: Plan, batch: int, size: int, device: str, recomputed: Choice) -> dict[str, int]:
+def rehearse(plan: Plan, batch: int, size: int, device: str, recomputed: Choice, cached: bool = False) -> dict[str, int]:
     """Bytes of a step on `batch` pictures `size` wide, beside weights and the optimizer's state.
 
     Text encoders are left out but for their gradients. `device` is "cuda" or "cpu", whose rules of autocast count;
-    `recomputed` are the blocks under gradient checkpointing.
+    `recomputed` are the blocks under gradient checkpointing. Where pictures are `cached`, no VAE encodes them.
 
     Returns: "gradients" of all and of the "largest" parameter, the "peak" of all that the step holds, and the peak
     "without_gradients", where each is let go as soon as it is there.
@@ -112,7 +113,11 @@ def rehearse(plan: Plan, batch: int, size: int, device: str, recomputed: Choice)
                 parameter.register_post_accumulate_grad_hook(note)
         live.on_growth = look
         with live, kernels:
-            latents = family.encode_pictures(SimpleNamespace(vae=vae), torch.zeros(batch, 3, size, size))
+            if cached:
+                shape = latent_shape(family, size, size)
+                latents = family.draw_latents(vae, dict(mean=torch.zeros(batch, *shape), std=torch.zeros(batch, *shape)))
+            else:
+                latents = family.encode_pictures(SimpleNamespace(vae=vae), torch.zeros(batch, 3, size, size))
             step = model.method(model, latents, {})
             loss = sum(loss(step) for loss in model.losses.values())
             del step

@@ -20,6 +20,7 @@ OWN: dict[str, object] = {
     "default_scope": typing.Literal["diffdistill"],
     "launcher": typing.Literal["none", "pytorch", "slurm", "mpi"],
     "custom_imports": Mapping | None,
+    "data_cache": str | None,
     "stages": list[Mapping] | tuple[Mapping, ...] | None,
     "model_wrapper_cfg": Mapping | None,
     "find_unused_parameters": bool,

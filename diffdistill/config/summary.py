@@ -2,6 +2,7 @@
 
 from mmengine.config import Config
 
+from diffdistill.config.cache import size_of_cache
 from diffdistill.config.check import check_model
 from diffdistill.config.fit import fits
 from diffdistill.config.memory import Memory, count_trainable
@@ -55,5 +56,6 @@ def summarize_plan(config: Config, plan: Plan) -> dict:
         frozen=frozen,
         memory=memory.parts(),
         fits=fits(memory, config, plan),
+        cache=size_of_cache(config, plan),
         disk={name: dtype.itemsize * count(plan.on_meta) for name, dtype in DTYPES.items() if name != "bfloat16"},
     )

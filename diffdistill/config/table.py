@@ -114,6 +114,16 @@ def memory_table(figures: Mapping) -> Table:
     return table
 
 
+def cache_line(figures: Mapping) -> Text:
+    """What a cache of the training data would take on the disk."""
+    cache = figures["cache"]
+    if cache is None:
+        return Text()
+    each = f"{cache['picture'] / 1e6:.3g} MB a picture and {cache['caption'] / 1e6:.3g} MB a caption"
+    rows = "" if cache["rows"] is None else f"; {cache['total'] / 1e9:.3g} GB at most for {cache['rows']:,} pictures"
+    return Text(f"a cache of the data: {each}{rows}\n", LOST)
+
+
 def fit_table(figures: Mapping) -> Table:
     """Lines that save memory with the GB that each saves by itself, and the fewest that make the training fit a GPU."""
     fits = figures["fits"]
@@ -149,6 +159,7 @@ def print_summary(figures: Mapping, title: str, console: Console | None = None) 
         pair_lists(figures) if count else Text("no loss compares features", LOST),
         Text(f"\ntraining memory, {figures['trainable_parameters']:,} trainable parameters", "bold"),
         memory_table(figures),
+        cache_line(figures),
         Text("\nwhat saves memory, in GB, and the least of it that fits a GPU\n", "bold"),
         fit_table(figures),
     ]

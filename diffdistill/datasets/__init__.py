@@ -2,6 +2,7 @@
 
 from .batches import AspectBatchSampler
 from .buckets import BucketCrop
+from .cached import CachedDataset
 from .captioned import CaptionedImages
 from .dreambooth import DreamBoothDataset
 from .shapes import ShapesCaptions, ShapesDataset, StarCaptions
@@ -12,6 +13,7 @@ from .validation import CaptionList
 __all__ = [
     "AspectBatchSampler",
     "BucketCrop",
+    "CachedDataset",
     "CaptionDropout",
     "CaptionList",
     "CaptionStream",

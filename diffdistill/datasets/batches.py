@@ -75,12 +75,15 @@ class AspectBatchSampler(Sampler):
     def figures(self) -> dict:
         """Figures of the log and of a run: `samples`, `batches` of an epoch on each rank, the samples of each of `buckets`.
 
-        `lost` is the mean share of a picture that is cropped, `lost_to_squares` what it would be if all became squares.
+        `lost` is the mean share of a picture that is cropped, `lost_to_squares` what it would be if all became squares; they
+        are None where nobody knows how large the pictures were, as of encoded ones.
         """
-        dataset = self.sampler.dataset
-        pictures, items = dataset.picture_sizes(), dataset.item_sizes()
-        readable = pictures.all(1)
-        lost, square = (float(1 - kept_share(pictures[readable], to).mean()) for to in (items[readable], np.ones(2)))
+        dataset, lost, square = self.sampler.dataset, None, None
+        items = dataset.item_sizes()
+        if hasattr(dataset, "picture_sizes"):
+            pictures = dataset.picture_sizes()
+            readable = pictures.all(1)
+            lost, square = (float(1 - kept_share(pictures[readable], to).mean()) for to in (items[readable], np.ones(2)))
         counts = {f"{height}x{width}": int(n) for (height, width), n in zip(self.buckets, self.counts, strict=True)}
         return dict(samples=len(items), batches=len(self), lost=lost, lost_to_squares=square, buckets=counts)
 

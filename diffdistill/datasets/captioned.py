@@ -1,9 +1,14 @@
 """Captioned pictures from wherever the Hugging Face `datasets` library can read them, or from tar files."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow
+import pyarrow.compute
 from torch.utils.data import Dataset
 
 from diffdistill.registry import DATASETS
@@ -143,6 +148,19 @@ class CaptionedImages(RowReader, Dataset):
             return bad
         return None
 
+    def captions(self) -> Iterable[str | list[str] | None]:
+        """The caption, or captions, of each row, as they are in the table."""
+        return self.rows[self.caption_column][:]
+
+    def fingerprint(self) -> str:
+        """What tells these rows and pictures from others: that of the table, and sizes and times of pictures in files."""
+        digest = hashlib.sha256(self.rows._fingerprint.encode())
+        for value in picture_paths(self.rows.data.column(self.image_column)):
+            with suppress(OSError):  # a picture that is not there, which is left out in training
+                stat = Path(self.folder or "", value).stat()
+                digest.update(f"{value} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:16]
+
     def _leave_out(self, narrowing: Narrowing, share: float) -> list[BadSampleError]:
         """Take those rows of tar files out that have no picture; returns what is wrong with them."""
         rows = narrowing.rows
@@ -172,3 +190,13 @@ class CaptionedImages(RowReader, Dataset):
             narrowing.keep(np.flatnonzero((sizes.min(1) >= min_size) | ~sizes.any(1)), f"min_size={min_size}")
         if max_samples is not None:
             narrowing.keep(np.arange(min(max_samples, len(narrowing.rows))), f"max_samples={max_samples}")
+
+
+def picture_paths(column: pyarrow.ChunkedArray) -> Iterator[str]:
+    """The paths of the pictures of a column that are in files of their own; no picture is read."""
+    if pyarrow.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        inside = pyarrow.compute.is_valid(pyarrow.compute.struct_field(column, "bytes"))
+        paths = pyarrow.compute.struct_field(column, "path")
+        column = paths.filter(pyarrow.compute.invert(inside))
+    if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
+        yield from (value.as_py() for value in column if value.is_valid)

@@ -1,5 +1,7 @@
 """The shapes world as a training set and as a set of validation captions."""
 
+from collections.abc import Iterator
+
 import torch
 from torch.utils.data import Dataset
 
@@ -7,6 +9,8 @@ from diffdistill.errors import InputError
 from diffdistill.registry import DATASETS, TRANSFORMS
 from diffdistill.shapes import world
 from diffdistill.shapes.pixels import to_tensor
+
+CHUNK = 4096  # captions that are drawn at once
 
 
 @DATASETS.register_module()
@@ -31,6 +35,11 @@ class ShapesDataset(Dataset):
 
     def __len__(self) -> int:
         return self.length
+
+    def captions(self) -> Iterator[str]:
+        """The caption of each item."""
+        for start in range(0, self.length, CHUNK):
+            yield from world.sample(self.seed, range(start, min(start + CHUNK, self.length))).captions()
 
     def __getitem__(self, index: int) -> dict:
         return self.__getitems__([index])[0]

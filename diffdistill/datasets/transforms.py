@@ -2,7 +2,8 @@
 
 They keep what SDXL's micro-conditioning needs (Podell et al., 2023, arXiv:2307.01952, sec. 2.2): the size of the picture
 before resizing, and where the crop that is really used lies. All sizes are (height, width) in pixels. Random choices come
-from torch's global generator, so a training loop that seeds it replays them.
+from torch's global generator, so a training loop that seeds it replays them. `random` says whether a transform makes any,
+which a cache of encoded data must know (`RandomFlip` and `CaptionDropout` apart, which it draws itself).
 """
 
 from collections.abc import Sequence
@@ -88,8 +89,14 @@ class RandomFlip:
         self.p = _probability("RandomFlip", p)
 
     def __call__(self, item: dict) -> dict:
-        if torch.rand(()) >= self.p:
-            return item
+        return self.mirror(item) if self.draw() else item
+
+    def draw(self) -> bool:
+        """Whether to mirror the next picture."""
+        return bool(torch.rand(()) < self.p)
+
+    def mirror(self, item: dict) -> dict:
+        """The item with its picture mirrored, and its crop with it."""
         item = {**item, "image": ImageOps.mirror(item["image"])}
         if "crop_top_left" in item:  # the crop now lies where it would, had the whole picture been mirrored
             top, left = item["crop_top_left"]
@@ -118,6 +125,8 @@ class PackInputs:
     scalar, and the texts `sample` and `skipped` (see `CaptionedImages`). A picture that no `ResizeCrop` has seen counts as
     uncropped.
     """
+
+    random = False
 
     def __call__(self, item: dict) -> dict:
         image = item["image"]

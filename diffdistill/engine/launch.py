@@ -33,6 +33,19 @@ def count_ranks(launcher: str) -> int:
     return int(os.environ[OF_SLURM["WORLD_SIZE"] if launcher == "slurm" else "WORLD_SIZE"]) if variables else 1
 
 
+def place_of_rank(launcher: str) -> tuple[int, int]:
+    """The number of this process among those of `launcher`, and how many there are; each takes a GPU of its own.
+
+    They need not find each other. Raises InputError where none have been started.
+    """
+    ranks = count_ranks(launcher)
+    names = {"pytorch": ("RANK", "LOCAL_RANK"), "slurm": (OF_SLURM["RANK"], OF_SLURM["LOCAL_RANK"])}.get(launcher)
+    rank, local = (int(os.environ[name]) for name in names) if names else (0, 0)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local % torch.cuda.device_count())
+    return rank, ranks
+
+
 def start_ranks(config: Config) -> None:
     """Let the ranks find each other, by Gloo on CPUs, once a process. Raises InputError where none have been started."""
     if is_distributed():

@@ -18,6 +18,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from diffdistill.datasets.cached import cached_loader
 from diffdistill.engine import sharded_checkpoint
 from diffdistill.engine.feed import Feed
 from diffdistill.engine.launch import is_sharding
@@ -76,6 +77,8 @@ class PlannedRunner(Runner):
         """The Runner of `config`, with the model that `build` returns."""
         config = LaidOutOnce(copy.deepcopy(config._cfg_dict), config.text, config.filename, config.env_variables)
         arguments = {name: config[name] for name in inspect.signature(cls).parameters if name in config}
+        if "train_dataloader" in arguments and config.get("data_cache"):  # what is written down keeps the data set itself
+            arguments["train_dataloader"] = cached_loader(config)
         return cls(**arguments | dict(model=build), cfg=config)
 
     def train(self) -> nn.Module:

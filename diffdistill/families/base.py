@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import diffusers
-import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.families.latents import LatentCoding
 from diffdistill.families.loading import freeze, load_model, load_pipeline
 from diffdistill.families.reading import check_parts, read_noise_schedule, vae_config
 from diffdistill.families.terminal_snr import check_terminal_snr, rescaled_config, rescaled_sampler
@@ -21,7 +21,7 @@ from diffdistill.noise import FlowMatching, NoiseSchedule, VariancePreserving
 from diffdistill.students.denoisers.rules import rules_of
 
 
-class Family:
+class Family(LatentCoding):
     """A kind of diffusers text-to-image pipeline.
 
     A family keeps no weights: it knows how to load a pipeline, turn a batch into latents and conditioning, call a denoiser,
@@ -49,7 +49,7 @@ class Family:
     optional: tuple[str, ...] = ()  # those of them that a pipeline may do without
     sigmas_given = False  # whether the pipeline hands its scheduler evenly spaced sigmas, which end at one step from clean
     load_options: ClassVar[dict] = {}  # for `from_pretrained`: leaves out what neither training nor sampling needs
-    normalises_latents = False  # whether the pipeline heeds `latents_mean` and `latents_std` of its VAE
+    max_sequence_length: int | None = None  # tokens of the text that the denoiser sees, where a config says how many
     of_picture: tuple[str, ...] = ()  # entries of the conditioning that describe the picture and not its caption
 
     def __init__(
@@ -114,6 +114,21 @@ class Family:
         """Arguments of the pipeline's call that sampling must share with training."""
         return {}
 
+    @property
+    def text_options(self) -> dict:
+        """What decides how captions are encoded, beside the files of the text encoders; JSON values."""
+        return dict(max_sequence_length=self.max_sequence_length)
+
+    @property
+    def text_length(self) -> int:
+        """The number of tokens of a caption that the denoiser sees."""
+        return self.max_sequence_length or self.clip_length
+
+    @property
+    def clip_length(self) -> int:
+        """The number of tokens that the first text encoder takes, one of CLIP's."""
+        return self.checkpoint.read_json("text_encoder/config.json").get("max_position_embeddings", 77)
+
     def predict(self, denoiser: nn.Module, noisy: Tensor, timesteps: Tensor, condition: dict) -> Tensor:
         """What `denoiser` predicts for `noisy` latents (B, C, H, W), of that shape, in its own dtype.
 
@@ -146,10 +161,15 @@ class Family:
             model_class = getattr(transformers, class_name)
             return model_class(model_class.config_class.from_dict(config))
 
-    def load(self, dtype: torch.dtype, trained: Collection[str] = ()) -> diffusers.DiffusionPipeline:
-        """The pipeline without its denoiser, in eval mode, frozen, in `dtype`; but for `trained` models, which are fp32."""
-        options = {self.denoiser_name: None, **self.load_options}
-        if self.vae:
+    def load(
+        self, dtype: torch.dtype, trained: Collection[str] = (), without: Collection[str] = ()
+    ) -> diffusers.DiffusionPipeline:
+        """The pipeline without its denoiser, in eval mode, frozen, in `dtype`; but for `trained` models, which are fp32.
+
+        Models in `without` are not loaded.
+        """
+        options = {self.denoiser_name: None, **self.load_options, **dict.fromkeys(without)}
+        if self.vae and "vae" not in without:
             kind = self.checkpoint.read_json("model_index.json")["vae"][1]
             options["vae"] = load_model(self.vae, getattr(diffusers, kind))
         pipeline = load_pipeline(self.checkpoint, self.pipeline_class, self.variant, **options)
@@ -160,14 +180,19 @@ class Family:
                 nn.Module.to(model, torch.float32)
             else:
                 freeze(model, dtype)
-        if dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
+        if dtype == torch.float16 and pipeline.vae is not None and pipeline.vae.config.get("force_upcast"):
             pipeline.vae.float()  # such a VAE overflows in fp16, as its config says
         for name in ("vae", *self.text_encoders) if self.offload else ():
-            if name not in trained:
+            if name not in (*trained, *without):
                 offload(getattr(pipeline, name))
         if self.zero_terminal_snr:
             pipeline.scheduler = rescaled_sampler(pipeline.scheduler)
         return pipeline
+
+    def load_encoders(self, dtype: torch.dtype) -> dict[str, nn.Module]:
+        """The VAE and the text encoders by their names, as `load` has them."""
+        pipeline = self.load(dtype)
+        return {name: getattr(pipeline, name) for name in ("vae", *self.text_encoders)}
 
     def load_denoiser(self) -> nn.Module:
         """The teacher's denoiser in fp32: the student's first weights are copied from it before it is cast."""
@@ -207,35 +232,6 @@ class Family:
         )
         whole.set_progress_bar_config(disable=True)
         return whole
-
-    @torch.no_grad()
-    def encode_pictures(self, pipeline: diffusers.DiffusionPipeline, pictures: Tensor) -> Tensor:
-        """Scaled latents in fp32 of pictures (B, 3, H, W) in [-1, 1], sampled from the VAE's posterior where it has one."""
-        vae = pipeline.vae
-        encoded = vae.encode(pictures.to(vae.dtype))
-        latents = (encoded.latent_dist.sample() if "latent_dist" in encoded else encoded.latent).float()
-        mean, std = self.latent_statistics(vae, latents)
-        return (latents - mean) * vae.config.scaling_factor / std
-
-    @torch.no_grad()
-    def decode(self, pipeline: diffusers.DiffusionPipeline, latents: Tensor) -> np.ndarray:
-        """Pictures (B, H, W, 3), uint8, of scaled latents, decoded in the VAE's own dtype."""
-        vae = pipeline.vae
-        latents = latents.to(vae.dtype)
-        mean, std = self.latent_statistics(vae, latents)
-        pictures = vae.decode(latents * std / vae.config.scaling_factor + mean, return_dict=False)[0]
-        unit = pipeline.image_processor.postprocess(pictures.float(), output_type="np")
-        return (unit * 255).round().astype(np.uint8)
-
-    def latent_statistics(self, vae: nn.Module, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """Mean and deviation of the VAE's unscaled latents, (1, C, 1, 1), by which the pipeline shifts and scales them.
-
-        Where the VAE says none, or the pipeline takes no notice of them, they are the VAE's shift, if it has one, and 1.
-        """
-        found = [vae.config.get("latents_mean"), vae.config.get("latents_std")]
-        if not self.normalises_latents or None in found:
-            return vae.config.get("shift_factor") or 0.0, 1.0
-        return tuple(torch.tensor(values).view(1, -1, 1, 1).to(like) for values in found)
 
     def encode_captions(self, pipeline: diffusers.DiffusionPipeline, batch: dict) -> dict:
         """The denoiser's conditioning, tensors of B rows; it carries gradients where a text encoder is trained."""

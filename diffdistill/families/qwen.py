@@ -1,13 +1,13 @@
 """Qwen-Image (Wu et al., 2025, arXiv:2508.02324): blocks of two streams, a language model for text, a VAE of videos."""
 
 import diffusers
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from diffdistill.families.base import Family
 from diffdistill.families.flux import pack, unpack
+from diffdistill.families.latents import Moments, moments
 from diffdistill.families.reading import vae_config
 from diffdistill.registry import MODELS
 
@@ -50,20 +50,12 @@ class QwenImage(Family):
         return unpack(latents, height // self.vae_scale, width // self.vae_scale)
 
     @torch.no_grad()
-    def encode_pictures(self, pipeline, pictures: Tensor) -> Tensor:
-        vae = pipeline.vae
-        latents = vae.encode(pictures.to(vae.dtype).unsqueeze(2)).latent_dist.sample().squeeze(2).float()
-        mean, std = self.latent_statistics(vae, latents)
-        return (latents - mean) / std
+    def posterior(self, pipeline, pictures: Tensor) -> Moments:
+        found = moments(pipeline.vae.encode(pictures.to(pipeline.vae.dtype).unsqueeze(2)))
+        return {name: value.squeeze(2) for name, value in found.items()}
 
-    @torch.no_grad()
-    def decode(self, pipeline, latents: Tensor) -> np.ndarray:
-        vae = pipeline.vae
-        latents = latents.to(vae.dtype)
-        mean, std = self.latent_statistics(vae, latents)
-        pictures = vae.decode((latents * std + mean).unsqueeze(2), return_dict=False)[0].squeeze(2)
-        unit = pipeline.image_processor.postprocess(pictures.float(), output_type="np")
-        return (unit * 255).round().astype(np.uint8)
+    def decode_unscaled(self, vae: nn.Module, latents: Tensor) -> Tensor:
+        return vae.decode(latents.unsqueeze(2), return_dict=False)[0].squeeze(2)
 
     def encode_captions(self, pipeline, batch: dict) -> dict:
         """The text as the pipeline encodes it, padded to `max_sequence_length`; the mask leaves the padding out."""

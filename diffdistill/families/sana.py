@@ -1,5 +1,6 @@
 """SANA (Xie et al., 2024, arXiv:2410.10629): linear attention on few tokens, each 32 x 32 pixels; Gemma 2 for text."""
 
+import hashlib
 import inspect
 
 import diffusers
@@ -44,6 +45,10 @@ class Sana(Family):
             clean_caption=False,
             use_resolution_binning=False,
         )
+
+    @property
+    def text_options(self) -> dict:
+        return dict(super().text_options, instruction=hashlib.sha256("".join(INSTRUCTION).encode()).hexdigest()[:8])
 
     def predict(self, denoiser: nn.Module, noisy: Tensor, timesteps: Tensor, condition: dict) -> Tensor:
         timesteps = timesteps * denoiser.config.timestep_scale

@@ -33,6 +33,10 @@ class StableDiffusion3(Family):
     def call_options(self) -> dict:
         return dict(max_sequence_length=self.max_sequence_length)
 
+    @property
+    def text_length(self) -> int:
+        return self.clip_length + self.max_sequence_length
+
     def predict(self, denoiser: nn.Module, noisy: Tensor, timesteps: Tensor, condition: dict) -> Tensor:
         return denoiser(noisy, timestep=timesteps, **condition, return_dict=False)[0]
 

@@ -25,6 +25,11 @@ class StableDiffusionXL(UNetFamily):
     of_picture = ("time_ids",)
     addition = "text_time"
 
+    @property
+    def text_options(self) -> dict:
+        zeros = self.checkpoint.read_json("model_index.json").get("force_zeros_for_empty_prompt", True)
+        return dict(super().text_options, force_zeros_for_empty_prompt=zeros)
+
     def encode_captions(self, pipeline, batch: dict) -> dict:
         """The conditioning from both text encoders and the batch's `time_ids`. Raises InputError where it has none."""
         if "time_ids" not in batch:

@@ -20,8 +20,15 @@ class BucketsHook(Hook):
         figures = sampler.figures() if isinstance(sampler, AspectBatchSampler) else None
         runner.message_hub.update_info("aspect_buckets", figures)
         if figures:
+            cropped = (
+                ""
+                if figures["lost"] is None
+                else (
+                    f"; cropping loses {figures['lost']:.1%} of a picture on average, and would lose"
+                    f" {figures['lost_to_squares']:.1%} to squares"
+                )
+            )
             runner.logger.info(
                 f"Aspect buckets: {figures['samples']:,} pictures in {len(figures['buckets'])} sizes, {figures['batches']:,}"
-                f" batches an epoch on each rank; cropping loses {figures['lost']:.1%} of a picture on average, and would"
-                f" lose {figures['lost_to_squares']:.1%} to squares"
+                f" batches an epoch on each rank{cropped}"
             )

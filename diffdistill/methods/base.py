@@ -95,6 +95,7 @@ class Method:
     compares = True
     smallest_batch = 1
     sampler_times = None
+    captions: Sequence[str] = ()
 
     def check(self, plan: PlannedModel) -> None:
         """Raise InputError, before any weight is loaded, if the method cannot train such a model."""

@@ -35,6 +35,7 @@ class DenoisingKD(Method):
         self.sampler_times = self.noising.timesteps if isinstance(self.noising.timesteps, GridTimesteps) else None
         self.told = None if guidance_scale is None else Guidance(guidance_scale)
         self.smallest_batch = self.conditioning.smallest_batch if self.conditioning else 1
+        self.captions = getattr(self.conditioning, "captions", None) or ()
 
     def check(self, plan: PlannedModel) -> None:
         self.noising.check(plan.noise_schedule)

@@ -74,7 +74,7 @@ class TeacherAgreement(Metric):
         latents = self.teacher_latents(samples)
         columns = {f"latent_mse_t{t}": self.errors(latents, samples, t) for t in self.timesteps}
         if self.encoder:
-            theirs = self.model.family.decode(self.model.frozen.pipeline, latents)
+            theirs = self.model.family.decode(self.model.frozen.whole(self.model.device), latents)
             ours = self.encoder.of_pictures([sample["image"] for sample in samples])
             columns["feature_distance"] = 1 - (ours * self.encoder.of_pictures(list(theirs))).sum(-1)
         values = zip(*(column.tolist() for column in columns.values()), strict=True)

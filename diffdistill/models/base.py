@@ -1,21 +1,23 @@
 """What every model that MMEngine trains here has in common: encode a batch, let the method compute a step, score it."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
-import numpy as np
 import torch
-from diffusers import SchedulerMixin
 from mmengine.dist import all_reduce_dict
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from diffdistill.datasets.cached import is_cached
 from diffdistill.errors import InputError
 from diffdistill.families.loading import freeze
 from diffdistill.methods.base import Features
 from diffdistill.models.adapters import train_adapters
+from diffdistill.models.drawing import Drawing
+from diffdistill.models.encoding import CachedEncoding
 from diffdistill.models.frozen import Frozen, moved
-from diffdistill.models.plan import Plan, adapter_tree, scheduler_class, warn_of_half_on_cpu
+from diffdistill.models.plan import Plan, adapter_tree, warn_of_half_on_cpu
 from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
@@ -24,7 +26,7 @@ from diffdistill.students.features import FeatureTaps
 from diffdistill.students.recompute import recompute
 
 
-class DiffusionModel(BaseModel):
+class DiffusionModel(Drawing, BaseModel):
     """A denoiser, the `student`, that is trained by `method` and scored by `losses`, inside a pipeline.
 
     What is trained stands in the module tree, under `trained.<component>`: a whole model in fp32, or the weights of its
@@ -63,18 +65,26 @@ class DiffusionModel(BaseModel):
         for denoiser in (teacher, student if name in plan.adapters else None):
             if denoiser is not None:
                 freeze(denoiser, self.dtype)
-        pipeline = self.family.assemble(self.family.load(self.dtype, plan.whole), teacher)
+        self.cached = CachedEncoding(self.family, plan.cache) if plan.cache else None
+        absent = ("vae", *self.family.text_encoders) if self.cached else ()
+        pipeline = self.family.assemble(self.family.load(self.dtype, plan.whole, absent), teacher)
         models = {**pipeline.components, name: student}
         self.trained = nn.ModuleDict({name: models[name] for name in plan.whole})
         for component, adapter in plan.adapters.items():
             self.trained[component] = adapter_tree(models[component], *adapter)
-        self.frozen = Frozen(pipeline, student if name in plan.adapters else None, quantized=bool(self.family.quantize))
+        lend = functools.partial(self.family.load_encoders, self.dtype) if absent else None
+        self.frozen = Frozen(pipeline, student if name in plan.adapters else None, bool(self.family.quantize), lend)
         self.adapted = list(plan.adapters)
 
     @property
     def student(self) -> nn.Module:
         """The denoiser that is trained, or whose adapter is."""
         return self.trained[self.family.denoiser_name] if self.frozen.student is None else self.frozen.student
+
+    @property
+    def device(self) -> torch.device:
+        """Where the student is."""
+        return next(self.student.parameters()).device
 
     def component(self, name: str) -> nn.Module:
         """The model of the pipeline with that name, with its adapter if it has one."""
@@ -112,8 +122,7 @@ class DiffusionModel(BaseModel):
 
     def autocast(self) -> torch.autocast:
         """The context in which models compute in `dtype` on the student's device; fp32 needs none, and it does nothing."""
-        device = next(self.student.parameters()).device.type
-        return torch.autocast(device, dtype=self.dtype, enabled=self.dtype != torch.float32)
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def train(self, mode: bool = True) -> "DiffusionModel":
         """Put what is trained, and dropout inside adapters, into train or eval mode; what is frozen stays in eval mode."""
@@ -140,7 +149,10 @@ class DiffusionModel(BaseModel):
 
     def encode(self, batch: dict) -> tuple[Tensor, dict]:
         """Latents (B, C, H, W) in fp32 and the denoiser's conditioning of a batch."""
-        pipeline = self.frozen.pipeline
+        if is_cached(batch):
+            self.frozen.release()  # what validation or samples have asked for
+            return self.cached.encode(batch)
+        pipeline = self.frozen.whole(self.device)
         latents = self.family.encode_pictures(pipeline, batch["pixel_values"])
         with self.autocast() if len(self.trained) > 1 else nullcontext():  # a text encoder is trained as well
             return latents, moved(self.family.encode_captions(pipeline, batch), latents.device)
@@ -186,61 +198,19 @@ class DiffusionModel(BaseModel):
 
     def replace_captions(self, condition: dict, captions: Sequence[str]) -> dict:
         """The conditioning of the same pictures with other captions."""
-        found = self.family.replace_captions(self.frozen.pipeline, condition, list(captions))
-        return moved(found, next(self.student.parameters()).device)
+        found = self.cached and self.cached.replace_captions(condition, captions, self.device)
+        return found or moved(
+            self.family.replace_captions(self.frozen.whole(self.device), condition, list(captions)), self.device
+        )
 
     def condition_at(self, captions: Sequence[str], height: int, width: int) -> dict:
         """The conditioning of captions for whole pictures of that size, in pixels."""
-        found = self.family.condition_at(self.frozen.pipeline, list(captions), height, width)
-        return moved(found, next(self.student.parameters()).device)
+        found = self.family.condition_at(self.frozen.whole(self.device), list(captions), height, width)
+        return moved(found, self.device)
 
     def tell_guidance(self, condition: dict, scales: Tensor, teacher: bool = False) -> dict:
         """The conditioning, with the guidance `scales` (B,) in it if the denoiser has an embedding of them."""
         return self.family.tell_guidance(self.frozen.pipeline, self.teacher if teacher else self.student, condition, scales)
-
-    def exported_scheduler(self) -> SchedulerMixin:
-        """The scheduler of a pipeline around the student: the one that it was trained for, or else the teacher's."""
-        return self.build_scheduler(self.student_sampling.get("scheduler"), self.noise_schedule)
-
-    def build_scheduler(self, chosen: str | dict | None, schedule: NoiseSchedule) -> SchedulerMixin:
-        """A scheduler with the prediction type of `schedule`: the pipeline's own, or the class or config `chosen`."""
-        base = self.frozen.pipeline.scheduler
-        chosen = dict(type=chosen) if isinstance(chosen, str) else dict(chosen or dict(type=type(base).__name__))
-        kind = scheduler_class(chosen.pop("type"))
-        return kind.from_config(base.config, **{**schedule.scheduler_changes(kind, "model.sampling.scheduler"), **chosen})
-
-    def sample_with(self, **options) -> None:
-        """Sample teacher and student with these options from now on, over those of `sampling` and of the method."""
-        self.asked.update(options)
-
-    def scheduler(self, teacher: bool = False) -> tuple[SchedulerMixin, dict]:
-        """The diffusers scheduler to sample the student (or the teacher) with, and the other arguments of the pipeline."""
-        options = {**self.sampling, **({} if teacher else self.student_sampling), **self.asked}
-        schedule = self.teacher_schedule if teacher else self.noise_schedule
-        return self.build_scheduler(options.pop("scheduler", None), schedule), options
-
-    @torch.no_grad()
-    def sample(self, captions: Sequence[str], seeds: Sequence[int], teacher: bool = False) -> np.ndarray:
-        """Pictures (B, H, W, 3), uint8, of the student or the teacher; the initial noise of each follows from its seed."""
-        return self.family.decode(self.frozen.pipeline, self.sample_latents(captions, seeds, teacher))
-
-    @torch.no_grad()
-    def sample_latents(self, captions: Sequence[str], seeds: Sequence[int], teacher: bool = False) -> Tensor:
-        """The scaled latents (B, C, h, w) of the pictures that `sample` returns."""
-        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        training = self.training
-        self.eval()
-        with self.denoiser(teacher) as denoiser, self.autocast(), torch.random.fork_rng():
-            torch.manual_seed(int(seeds[0]))  # some samplers, such as FlowMatchLCMScheduler in SD3's pipeline, draw from it
-            pipeline = self.family.assemble(self.frozen.pipeline, denoiser)
-            pipeline.scheduler, options = self.scheduler(teacher)
-            options = {**self.family.call_options, **options}
-            if isinstance(options.get("negative_prompt"), str):  # not all pipelines repeat it for each caption
-                options["negative_prompt"] = [options["negative_prompt"]] * len(captions)
-            latents = pipeline(prompt=list(captions), generator=generators, output_type="latent", **options).images
-        self.train(training)
-        size = (options.get(side) or self.family.native_size for side in ("height", "width"))
-        return self.family.sampled_latents(latents, *size)
 
 
 def build_model(config: Mapping, plan: Plan | None) -> nn.Module:

@@ -1,6 +1,6 @@
 """What is not trained: models that are held out of the module tree, and frozen layers of a student."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import diffusers
 import torch
@@ -20,15 +20,47 @@ class Frozen(nn.Module):
     Args:
         student: a denoiser beside the pipeline's, the base of an adapter.
         quantized: hold denoisers and text encoders in 8 bits, where they are neither trained nor kept on the CPU.
+        lend: loads the parts by name that `pipeline` lacks, for as long as pictures are drawn.
     """
 
-    def __init__(self, pipeline: diffusers.DiffusionPipeline, student: nn.Module | None = None, quantized: bool = False):
+    def __init__(
+        self,
+        pipeline: diffusers.DiffusionPipeline,
+        student: nn.Module | None = None,
+        quantized: bool = False,
+        lend: Callable[[], dict[str, nn.Module]] | None = None,
+    ):
         super().__init__()
         self.pipeline = pipeline  # no nn.Module, so nn.Module does not register it
         vars(self)["student"] = student
-        for model in self.models() if quantized else ():
-            if model is not pipeline.vae and not is_offloaded(model):
+        self.quantized, self.lend, self.lent = quantized, lend, ()
+        if quantized:
+            self.quantize(self.models())
+
+    def quantize(self, models: Iterable[nn.Module]) -> None:
+        """Hold those of `models` in 8 bits that can be."""
+        for model in models:
+            if model is not self.pipeline.vae and not is_offloaded(model):
                 quantize(model)
+
+    def whole(self, device: torch.device) -> diffusers.DiffusionPipeline:
+        """The pipeline with all its parts; those that a cache stands in for are loaded, until `release`."""
+        if self.lend and not self.lent:
+            with torch.random.fork_rng():  # a step draws what it would have drawn without
+                parts = self.lend()
+            self.pipeline.register_modules(**parts)
+            if self.quantized:
+                self.quantize(parts.values())
+            for model in parts.values():
+                if not is_offloaded(model):
+                    nn.Module.to(model, device)
+            self.lent = tuple(parts)
+        return self.pipeline
+
+    def release(self) -> None:
+        """Let go of what `whole` has loaded."""
+        self.pipeline.register_modules(**dict.fromkeys(self.lent))
+        self.lent = ()
 
     def models(self) -> list[nn.Module]:
         """All models that are held, each of them once."""

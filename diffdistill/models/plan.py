@@ -9,6 +9,7 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor, nn
 
+from diffdistill.datasets.cache import Cache
 from diffdistill.errors import InputError, warn_once
 from diffdistill.families.base import Family
 from diffdistill.losses.base import Loss
@@ -68,6 +69,7 @@ class Plan:
         needs_teacher: whether a loss or the method asks the teacher, so that it stays in memory.
         student_is_teacher: whether one model in memory is both, the teacher being the student with its adapter off.
         pairs: (student layer, teacher layer) whose features are compared.
+        cache: stands in for VAE and text encoders; set where the whole config is checked.
     """
 
     # Keys of the model that are dicts -> the keys that these may hold; None: any.
@@ -78,6 +80,7 @@ class Plan:
     needs_teacher = False
     student_is_teacher = False
     pairs: Sequence[tuple[str, str]] = ()
+    cache: Cache | None = None
 
     def __init__(
         self,

@@ -105,7 +105,7 @@ def health(run: Run) -> list[tuple[str, str, bool]]:
         ("samples that were skipped", run.record.get("skipped_samples"), samples),
     ]
     shown = [(what, how_many(number, of), not number) for what, number, of in rows]
-    if buckets := run.record.get("aspect_buckets"):
+    if (buckets := run.record.get("aspect_buckets")) and buckets["lost"] is not None:
         lost = f"{buckets['lost']:.1%}; to squares it would be {buckets['lost_to_squares']:.1%}"
         shown.append(("of a picture cropping to aspect buckets loses, on average", lost, True))
     return shown

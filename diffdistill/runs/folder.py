@@ -30,21 +30,30 @@ def locked(work_dir: str) -> Iterator[None]:
         return
     folder = Path(work_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / LOCK
+    with held(folder / LOCK, f"--work-dir={work_dir}", "trains there"):
+        finish_all_writing(folder)  # what a run that was killed has left half done
+        yield
+
+
+@contextmanager
+def held(file: Path, where: str, does: str) -> Iterator[None]:
+    """Inside the block this process alone holds the lock `file`; raises InputError where another one does.
+
+    The message calls the folder `where`, and says what its holder `does`.
+    """
     with file.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(lock.fileno()).st_nlink:  # its holder has removed it since it was opened
                 raise BlockingIOError(errno.EAGAIN, "locked a moment ago")
         except BlockingIOError:
-            raise InputError(f"--work-dir={work_dir}: {holder(file)} trains there; wait for it, or choose another") from None
+            raise InputError(f"{where}: {holder(file)} {does}; wait for it, or choose another") from None
         except OSError as error:  # a file system without locks
-            warn_once(f"{folder} cannot be locked ({error.strerror}): do not start two runs in it")
+            warn_once(f"{file.parent} cannot be locked ({error.strerror}): do not start two runs in it")
         lock.truncate(0)
         lock.write(json.dumps(dict(pid=os.getpid(), host=socket.gethostname())))
         lock.flush()
         try:
-            finish_all_writing(folder)  # what a run that was killed has left half done
             yield
         finally:
             file.unlink(missing_ok=True)

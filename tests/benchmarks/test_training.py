@@ -1,9 +1,11 @@
 """What a training step costs: the parts add up, and the arithmetic is the field's."""
 
 import csv
+import io
 import json
 import math
 
+import caching
 import pytest
 import runs
 import torch
@@ -14,6 +16,7 @@ from diffdistill.benchmarks import cost, tables
 from diffdistill.benchmarks.cost import forward_flops, matmul_ceiling, model_flops
 from diffdistill.benchmarks.timing import Part, interleave, median_ratio, memory_rise, ninetieth
 from diffdistill.benchmarks.training import PARTS, measure_training
+from diffdistill.command import parse_options
 from diffdistill.config.read import load_config
 from diffdistill.errors import InputError
 from diffdistill.students.cut import build_on_meta
@@ -164,3 +167,15 @@ def test_nothing_is_left_behind(measured, thin_sdxl, tmp_path, monkeypatch):
 def test_counts_below_one_are_refused(key):
     with pytest.raises(InputError, match=f"--{key} 0: give 1 or more"):
         measure_training(load_config(runs.SHAPES), **{key: 0})
+
+
+def test_a_cache_is_measured_beside_the_same_without_it(thin_sdxl, tmp_path):
+    changes = runs.shapes(thin_sdxl, train_dataloader__dataset__length=4)
+    caching.make(runs.SHAPES, tmp_path / "cache", **changes)
+    options = parse_options(runs.options(**changes, data_cache=tmp_path / "cache")[1:])
+    figures = measure_training(load_config(runs.SHAPES, options), rounds=1, warmup=1)
+    assert [row["part"] for row in figures["rows"]] == [*PARTS, "iteration", "uncached", "step", "bare"]
+    assert all(row["of_bare"] > 0 for row in figures["rows"] if row["part"] == "uncached")
+    console = Console(record=True, width=120, file=io.StringIO())
+    tables.print_training(figures, console)
+    assert "the same without the cache" in console.export_text()

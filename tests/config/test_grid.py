@@ -61,6 +61,9 @@ def test_another_grid_is_refused(tiny_sd, steps, sampling, message):
 
 def test_of_a_flow_the_number_is_compared(tiny_sd3):
     flow = dict(kind="StableDiffusion3")
-    assert len(check_model(model(tiny_sd3, 3, dict(num_inference_steps=3), **flow) | dict(adapter=None)).method.sampler_times) == 3
+    assert (
+        len(check_model(model(tiny_sd3, 3, dict(num_inference_steps=3), **flow) | dict(adapter=None)).method.sampler_times)
+        == 3
+    )
     with pytest.raises(InputError, match=r"timesteps are 3, and model.sampling.num_inference_steps=4"):
         check_model(model(tiny_sd3, 3, dict(num_inference_steps=4), **flow) | dict(adapter=None))

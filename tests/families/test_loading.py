@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from diffdistill.errors import InputError
 from diffdistill.families import StableDiffusion, StableDiffusionXL
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.families.identity import text_identity, vae_identity
 from diffdistill.families.loading import is_finite, load_pipeline
 from diffdistill.families.saving import published_name
 from diffdistill.models.finetuner import FineTuner
@@ -190,3 +191,14 @@ def test_a_pipeline_of_the_hub_is_loaded_from_its_cache(hub_name, thin_sdxl):
     torch.testing.assert_close(loaded, expected, rtol=0, atol=0)
     pipeline, plain = load_pipeline(Checkpoint(hub_name, KEY)), load_pipeline(Checkpoint(str(thin_sdxl), KEY))
     torch.testing.assert_close(pipeline.unet.state_dict(), plain.unet.state_dict(), rtol=0, atol=0)
+
+
+def test_encoders_of_the_hub_have_the_identity_of_those_in_a_folder(hub_name, thin_sdxl, tiny_sd):
+    """But for another VAE, which is another one."""
+    hub, folder = StableDiffusionXL(hub_name), StableDiffusionXL(str(thin_sdxl))
+    for identity in (vae_identity, text_identity):
+        assert identity(hub).files
+        assert identity(hub).digest() == identity(folder).digest()
+    other = StableDiffusionXL(str(thin_sdxl), vae=str(tiny_sd / "vae"))
+    assert vae_identity(other).digest() != vae_identity(folder).digest()
+    assert text_identity(other).digest() == text_identity(folder).digest()

@@ -90,20 +90,23 @@ def vae(scaling_factor: float, force_upcast: bool) -> AutoencoderKL:
 
 def sdxl_unet(**changes) -> UNet2DConditionModel:
     """SDXL's denoiser with widths 8/16/32 in place of 320/640/1280; `changes` replace entries."""
-    options = {"layers_per_block": 2, "transformer_layers_per_block": (1, 2, 10), **changes}
-    return UNet2DConditionModel(
+    options = dict(
         sample_size=16,
+        layers_per_block=2,
+        transformer_layers_per_block=(1, 2, 10),
         block_out_channels=(8, 16, 32),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=(1, 2, 4),
         cross_attention_dim=2 * WIDTH,
-        use_linear_projection=True,
         norm_num_groups=4,
-        addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=WIDTH + 6 * 8,
-        **options,
+    )
+    return UNet2DConditionModel(
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        **options | changes,
     ).eval()
 
 

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments, and then resumed: what they leave is what an unbroken run leaves, bit for bit."""
+"""Runs and caches that are killed at random moments, and then resumed: they leave what unbroken ones leave, to the bit."""
 
 import itertools
 import random
@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import caching
 import pytest
 import runs
 import shards
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 pytestmark = [pytest.mark.reliability, pytest.mark.processes]
 
 KILLS = 2  # of every run, unless it ends before
+CACHE_KILLS = 5  # of every cache
 # Logs, pages, and what holds times or the folder's name; half a class picture stays a minute, as runs share their folder.
 NOT_COMPARED = re.compile(
     r"/\d{8}_\d{6}/|report\.(html|json)$|last_checkpoint$|results\.json$|\.py$|/class_\d+\.\d+\.partial$"
@@ -87,8 +89,13 @@ def kind(request, thin_sdxl, tmp_path_factory) -> Kind:
 
 
 def run(work_dir: Path, command: list, moment: int, delay: float, log: Path) -> runs.Ended:
-    """The command in a process of its own, killed at a moment."""
-    words = [work_dir.parent, moment, delay, log, runs.ROOT / "tools" / "train.py", *command, "--work-dir", work_dir]
+    """A training in a process of its own, killed at a moment."""
+    return killed("train", [*command, "--work-dir", work_dir], work_dir.parent, moment, delay, log)
+
+
+def killed(tool: str, command: list, folder: Path, moment: int, delay: float, log: Path) -> runs.Ended:
+    """A tool in a process of its own, killed at a moment of its operations in `folder`."""
+    words = [folder, moment, delay, log, runs.ROOT / "tools" / f"{tool}.py", *command]
     program = [str(runs.ROOT / "tests" / "helpers" / "killing.py"), *map(str, words)]
     return runs.finish(runs.WarmProcess(program, runs.ROOT, runs.environment({})))
 
@@ -143,6 +150,41 @@ def place(operation: str) -> str:
     operation = re.sub(r"\d{8}_\d{6}", "<time>", operation)
     operation = re.sub(r"_[0-9a-f]{8}/", "/", re.sub(r"(iter|step|stage)_?\d+(_\w+)?", r"\1_N", operation))
     return re.sub(r"\d+\.", "N.", operation)
+
+
+@pytest.fixture(scope="module")
+def cached(thin_sdxl, tmp_path_factory):
+    """A config, its cache made in one go, and the operations of that on files."""
+    folder = tmp_path_factory.mktemp("cached")
+    data = caching.write_data(folder / "pictures")
+    config = caching.write_config(folder / "config.py", thin_sdxl, data)
+    log = folder / "operations"
+    ended = killed("cache", [config, folder / "out", "--shard-size", 2], folder / "out", -1, 0, log)
+    assert ended.code == 0, ended
+    return config, folder / "out", log.read_text().splitlines()
+
+
+@pytest.mark.parametrize("trial", range(3))
+def test_a_cache_that_was_killed_five_times_is_that_of_one_go(cached, trial, trials, tmp_path):
+    config, whole, operations = cached
+    chance, log, out = random.Random(f"cache {trial}"), tmp_path / "operations", tmp_path / "out"
+    command, kills = [config, out, "--shard-size", 2], 0
+    while kills < CACHE_KILLS:
+        moment, delay = (
+            chance.randrange(len(operations) // (CACHE_KILLS - kills)),
+            chance.choice([0, chance.uniform(0, 0.3)]),
+        )
+        ended = killed("cache", command, out, moment, delay, log)
+        if ended.code == 0:  # so little was left
+            break
+        assert ended.code == -9, str(ended)
+        kills += 1
+    ended = killed("cache", command, out, -1, 0, tmp_path / "all")
+    assert ended.code == 0, ended
+    differ = runs.differences(caching.content(whole), caching.content(out))
+    done = log.read_text().splitlines() if log.exists() else []
+    trials.append(dict(kind="cache", kills=[place(each) for each in done[:kills]], differ=len(differ)))
+    assert not differ, done
 
 
 def test_a_kill_is_one(tmp_path):
