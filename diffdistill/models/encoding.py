@@ -23,7 +23,8 @@ class CachedEncoding:
         """Latents (B, C, h, w) in fp32 and the denoiser's conditioning of a batch of a `CachedDataset`."""
         found = {name: batch[f"latent_{name}"] for name in self.cache.index["moments"]}
         # Noise is drawn in the order in which latents lie in memory: in that in which the VAE leaves them.
-        last = self.cache.index["channels_last"]["x".join(map(str, found["mean"].shape[-2:]))]
+        of_one, of_batch = self.cache.index["channels_last"]["x".join(map(str, found["mean"].shape[-2:]))]
+        last = of_batch if len(found["mean"]) > 1 else of_one
         order = torch.channels_last if last else torch.contiguous_format
         found = {name: moments.contiguous(memory_format=order) for name, moments in found.items()}
         latents = self.family.draw_latents(self.vae, found)

@@ -80,7 +80,7 @@ class Encoder:
 
     def __init__(self, plan: Plan, batch: int, trained: int, stored: torch.dtype | None):
         self.family, self.batch, self.trained, self.stored = plan.family, batch, trained, stored
-        self.formats: dict[tuple[int, int], bool] = {}
+        self.formats: dict[tuple[int, int], list[bool]] = {}
         self.device = torch.device(get_device())
         pipeline = self.family.load(plan.dtype)
         self.pipeline = Frozen(pipeline, quantized=bool(self.family.quantize)).to(self.device).pipeline
@@ -90,16 +90,18 @@ class Encoder:
         tensor = tensor.detach().to("cpu", self.stored if tensor.is_floating_point() else None)
         return tensor.contiguous()
 
-    def channels_last(self, picture: Tensor) -> bool:
-        """Whether the VAE returns latents of a batch of the training with the channels last in memory.
+    def channels_last(self, picture: Tensor) -> list[bool]:
+        """Whether the VAE returns latents with the channels last in memory: of one picture, of a batch of the training.
 
         Libraries choose that by the size of a batch. Noise like them is drawn in the order of their memory.
         """
         size = tuple(picture.shape[-2:])
         if size not in self.formats:
-            mean = self.family.posterior(self.pipeline, picture.expand(self.trained, *picture.shape))["mean"]
-            self.formats[size] = (mean + 0.0).is_contiguous(memory_format=torch.channels_last)
-            self.formats[size] &= not (mean + 0.0).is_contiguous()
+            batches = (picture.expand(count, *picture.shape) for count in (1, self.trained))
+            means = [self.family.posterior(self.pipeline, batch)["mean"] + 0.0 for batch in batches]
+            self.formats[size] = [
+                mean.is_contiguous(memory_format=torch.channels_last) and not mean.is_contiguous() for mean in means
+            ]
         return self.formats[size]
 
     def write_pictures(self, file: Path, read: Iterator[list[dict] | dict], count: int, note: Callable[[int], None]) -> None:

@@ -51,10 +51,7 @@ def refused(places, *words, cache=None, **changes) -> None:
         (dict(model__teacher__quantize="int8"), ("of another quantize: it was made with None",)),
         (
             dict(train_dataloader__dataset__pipeline__0__crop="random"),
-            (
-                "train_dataloader.dataset.pipeline.0 (ResizeCrop) draws at random",
-                "set train_dataloader.dataset.pipeline.0.crop",
-            ),
+            ("train_dataloader.dataset.pipeline.0 (ResizeCrop) draws at random", "(crop='center')"),
         ),
         (
             dict(model__method__conditioning="{'type': 'RandomConditioning', 'captions': '{folder}/captions.txt'}"),

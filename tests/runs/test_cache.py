@@ -1,9 +1,13 @@
 """Trainings from a cache of encoded data: the same losses, none of the encoders."""
 
+import json
+
 import caching
+import numpy as np
 import pytest
 import runs
 import torch
+from PIL import Image
 
 from diffdistill.config.check import check
 from diffdistill.config.read import load_config
@@ -44,6 +48,31 @@ def test_losses_are_those_without_a_cache(model, pipeline, data, tmp_path, reque
     skipped = [(tmp_path / name / "skipped.jsonl").read_text() for name in ("plain", "cached")]
     assert skipped[0].count("\n") == 2
     assert skipped[0] == skipped[1]
+
+
+def test_aspect_buckets_train_from_a_cache(thin_sdxl, tmp_path):
+    """The batch sampler finds the sizes in the cache; losses are those without it."""
+    data, sizes = tmp_path / "mixed", [(32, 32), (48, 32), (30, 60)] * 3  # (width, height)
+    data.mkdir()
+    for number, size in enumerate(sizes):
+        Image.fromarray(np.full((*size[::-1], 3), 20 * number, np.uint8)).save(data / f"{number}.png")
+    rows = [dict(file_name=f"{number}.png", text=f"picture {number}") for number in range(len(sizes))]
+    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    buckets = (
+        "train_dataloader['batch_sampler'] = dict(type='AspectBatchSampler')\n"
+        "train_dataloader['dataset']['pipeline'][0] = dict(type='BucketCrop', size=32, step=8)\ntrain_cfg['max_iters'] = 6\n"
+    )
+    config = caching.write_config(tmp_path / "config.py", thin_sdxl, data, more=buckets)
+    caching.make(config, tmp_path / "cache")
+    runs.trained(config, tmp_path / "plain", {})
+    runs.trained(config, tmp_path / "cached", dict(data_cache=tmp_path / "cache"))
+    assert caching.largest_difference(tmp_path / "plain", tmp_path / "cached") <= 1e-5
+    plain, cached = (
+        json.loads((tmp_path / name / "results.json").read_text())["aspect_buckets"] for name in ("plain", "cached")
+    )
+    assert plain["lost"] > 0
+    assert cached == plain | dict(lost=None, lost_to_squares=None)
+    assert len(plain["buckets"]) == 3
 
 
 METHODS = {
