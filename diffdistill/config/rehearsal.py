@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from diffdistill.config.storage import Kernels, LiveBytes
 from diffdistill.families.loading import freeze
+from diffdistill.models.adapters import adapter_tree
 from diffdistill.models.distiller import Distiller
-from diffdistill.models.plan import Plan, adapter_tree
+from diffdistill.models.plan import Plan
 from diffdistill.students.cut import build
 from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.recompute import Choice, recompute
@@ -42,6 +43,10 @@ class Rehearsal(Distiller):
         # Outside the module tree, as `Frozen` is.
         vars(self).update(frozen=SimpleNamespace(pipeline=SimpleNamespace(denoiser=teacher), student=student))
         self.get_average = lambda: student if plan.method.needs_average else None
+        self.add_critics(plan.describe_critics(teacher) if plan.critics else {}, recomputed)
+        for denoiser in (student, *self.critics.values()):
+            if hasattr(denoiser, "enable_gradient_checkpointing"):
+                recompute(denoiser, recomputed, kernels.contexts)
 
     @property
     def teacher_schedule(self):
@@ -106,15 +111,16 @@ def rehearse(plan: Plan, batch: int, size: int, device: str, recomputed: Choice)
         model = Rehearsal(plan, kernels, recomputed)
         vae = freeze(family.build_on_meta("vae"), plan.dtype)
         student = model.student.train()
-        live.ignore(vae, student, *([] if model.teacher is None else [model.teacher]))
-        for parameter in student.parameters():
+        live.ignore(vae, student, model.critics, *([] if model.teacher is None else [model.teacher]))
+        for parameter in {*student.parameters(), *model.critics.parameters()}:
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(note)
         live.on_growth = look
         with live, kernels:
             latents = family.encode_pictures(SimpleNamespace(vae=vae), torch.zeros(batch, 3, size, size))
             step = model.method(model, latents, {})
-            loss = sum(loss(step) for loss in model.losses.values())
+            step.latents, step.condition = latents, {}
+            loss = sum(model.score(step).values())
             del step
             loss.backward()
     others = [4 * each.numel() for name in plan.on_meta if name != family.denoiser_name for each in trained(plan, name)]
