@@ -18,6 +18,7 @@ class Loss:
 
     needs_teacher = False
     needs_features = False
+    needs_pictures = False  # beside what the method needs
 
     def __init__(self, weight: float = 1.0):
         self.weight = weight

@@ -97,8 +97,9 @@ class Method:
     `needs_teacher` keeps the teacher's denoiser in memory whatever the losses need; `needs_average` asks for the moving
     average of the student; `predicts` says whether the step has a prediction to compare, beside features, and `compares`
     whether it may have the teacher's on the same input, which `OutputKD` scores; `smallest_batch` is the number of samples
-    that a batch must have; of `ratio` turns, each of which trains the critics, the last one trains the student too. A method
-    has no state that changes: all it returns follows from its arguments and from torch's random numbers.
+    that a batch must have; `needs_pictures` says whether their latents count, and not their shape alone. Of `ratio` turns,
+    each of which trains the critics, the last one trains the student too. A method has no state that changes: all it
+    returns follows from its arguments and from torch's random numbers.
     """
 
     needs_teacher = False
@@ -106,6 +107,7 @@ class Method:
     predicts = True
     compares = True
     smallest_batch = 1
+    needs_pictures = True
     ratio = 1
 
     def critics(self, plan: PlannedModel, teacher: nn.Module) -> Mapping[str, nn.Module | Mapping]:
