@@ -65,11 +65,12 @@ def check_data(config: Config, plan: Plan | None) -> None:
     dataset = registry.build_part(registry.DATASETS, config.train_dataloader.dataset, "train_dataloader.dataset")
     check_ranks(config, len(dataset))
     item = None if missing_class_pictures(dataset) else dataset[0]
-    needs = ("pixel_values", "caption", *plan.family.of_picture) if plan else ()
+    first = item[0] if isinstance(item, (list, tuple)) else item
+    alone = plan and not plan.needs_pictures and first is not None and "pixel_values" not in first
+    needs = () if not plan else ("caption",) if alone else ("pixel_values", "caption", *plan.family.of_picture)
     check_loader(config, "train", dataset, needs, item)
-    if plan and item is not None:
-        item = item[0] if isinstance(item, (list, tuple)) else item
-        check_resolution(plan.family, *item["pixel_values"].shape[-2:], "train_dataloader.dataset")
+    if plan and item is not None and not alone:
+        check_resolution(plan.family, *first["pixel_values"].shape[-2:], "train_dataloader.dataset")
 
 
 def check_evaluation(config: Config, part: str, plan: Plan | None) -> None:

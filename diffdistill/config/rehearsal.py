@@ -14,6 +14,7 @@ from diffdistill.config.storage import Kernels, LiveBytes
 from diffdistill.families.loading import freeze
 from diffdistill.models.adapters import adapter_tree
 from diffdistill.models.distiller import Distiller
+from diffdistill.models.encoding import latent_shape
 from diffdistill.models.plan import Plan
 from diffdistill.students.cut import build
 from diffdistill.students.denoisers.rules import rules_of
@@ -43,10 +44,7 @@ class Rehearsal(Distiller):
         # Outside the module tree, as `Frozen` is.
         vars(self).update(frozen=SimpleNamespace(pipeline=SimpleNamespace(denoiser=teacher), student=student))
         self.get_average = lambda: student if plan.method.needs_average else None
-        self.add_critics(plan.describe_critics(teacher) if plan.critics else {}, recomputed)
-        for denoiser in (student, *self.critics.values()):
-            if hasattr(denoiser, "enable_gradient_checkpointing"):
-                recompute(denoiser, recomputed, kernels.contexts)
+        self.add_critics(plan.describe_critics(teacher) if plan.critics else {}, recomputed, kernels.contexts)
 
     @property
     def teacher_schedule(self):
@@ -117,7 +115,10 @@ def rehearse(plan: Plan, batch: int, size: int, device: str, recomputed: Choice)
                 parameter.register_post_accumulate_grad_hook(note)
         live.on_growth = look
         with live, kernels:
-            latents = family.encode_pictures(SimpleNamespace(vae=vae), torch.zeros(batch, 3, size, size))
+            if plan.needs_pictures:
+                latents = family.encode_pictures(SimpleNamespace(vae=vae), torch.zeros(batch, 3, size, size))
+            else:
+                latents = torch.zeros(batch, *latent_shape(family, size, size))
             step = model.method(model, latents, {})
             step.latents, step.condition = latents, {}
             loss = sum(model.score(step).values())

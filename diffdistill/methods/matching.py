@@ -95,10 +95,10 @@ class DistributionMatching(Method):
     def sampling(self, plan: PlannedModel, steps: int | None = None) -> dict:
         """Deterministic steps to the next time, or a consistency sampler, which renoises x_0 to it."""
         schedule, count = plan.noise_schedule, steps or self.steps
-        straight = self.follows or count == 1
-        scheduler = schedule.one_step_sampler(count) if straight else schedule.consistency_sampler(count, count)
         scale = self.guidance.to_sample_with if self.guidance else 1.0
-        return dict(scheduler=scheduler, num_inference_steps=self.steps, guidance_scale=scale)
+        straight = dict(scheduler=schedule.one_step_sampler(count)) if self.follows or count == 1 else None
+        options = straight or schedule.renoising_sampler(count)
+        return dict(options, num_inference_steps=self.steps, guidance_scale=scale)
 
     def __call__(self, model: TrainedModel, latents: Tensor, condition: dict) -> Step:
         scales = self.guidance.draw(latents) if self.guidance else None

@@ -1,7 +1,7 @@
 """Adapters (LoRA and its kin): a few weights that are trained inside a frozen model, by peft."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 import peft
@@ -154,14 +154,25 @@ def adapter_on(model: nn.Module, name: str) -> Iterator[nn.Module]:
             parameter.requires_grad_()
 
 
-def same_adapters(model: nn.Module) -> Callable[[], tuple]:
-    """For `recompute`: contexts in which a block of `model` runs again in backward with the adapter that it ran with."""
+def same_adapters(model: nn.Module, contexts: Callable[[], tuple]) -> Callable[[], tuple]:
+    """For `recompute`: `contexts` in which a block of `model` also runs again with the adapter that it ran with.
 
-    def contexts() -> tuple:
+    By then, in backward, another one may be on.
+    """
+
+    def both() -> tuple:
+        forward, again = contexts()
         layer = next(iter(adapter_layers(model).values()))
-        return nullcontext(), adapter_on(model, layer.active_adapters[0])
+        return forward, both_of(again, adapter_on(model, layer.active_adapters[0]))
 
-    return contexts
+    return both
+
+
+@contextmanager
+def both_of(outer, inner) -> Iterator[None]:
+    """The two contexts as one."""
+    with outer, inner:
+        yield
 
 
 def take_out(model: nn.Module, fuse: bool) -> nn.Module:

@@ -13,6 +13,7 @@ from diffdistill.families.loading import freeze
 from diffdistill.methods.base import Features
 from diffdistill.models.adapters import adapter_tree, train_adapters
 from diffdistill.models.critics import CriticisedModel
+from diffdistill.models.encoding import condition_of, latents_of
 from diffdistill.models.frozen import Frozen, moved
 from diffdistill.models.plan import Plan, scheduler_class, warn_of_half_on_cpu
 from diffdistill.noise import NoiseSchedule
@@ -54,6 +55,7 @@ class DiffusionModel(CriticisedModel):
         self.family, self.losses, self.method = plan.family, plan.losses, plan.method
         self.noise_schedule, self.layers, self.pairs = plan.noise_schedule, plan.layers, plan.pairs
         self.sampling, self.asked = dict(plan.sampling), {}
+        self.needs_pictures, self.trains_text = plan.needs_pictures, plan.trains_text
         self.draws_teacher = False  # True validates the teacher, by the same protocol
 
         student, teacher = plan.load_denoisers()
@@ -138,10 +140,9 @@ class DiffusionModel(CriticisedModel):
     def encode(self, batch: dict) -> tuple[Tensor, dict]:
         """Latents (B, C, H, W) in fp32 and the denoiser's conditioning of a batch."""
         pipeline = self.frozen.pipeline
-        latents = self.family.encode_pictures(pipeline, batch["pixel_values"])
-        trains_text = any(name != self.family.denoiser_name for name in self.trained)
-        with self.autocast() if trains_text else nullcontext():
-            return latents, moved(self.family.encode_captions(pipeline, batch), latents.device)
+        latents = latents_of(self.family, pipeline, batch, self.needs_pictures)
+        with self.autocast() if self.trains_text else nullcontext():
+            return latents, moved(condition_of(self.family, pipeline, batch), latents.device)
 
     def take_step(
         self,

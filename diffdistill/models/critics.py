@@ -1,12 +1,13 @@
 """Networks beside the student: fake scores and heads of discriminators, which never leave the run."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from diffusers import ModelMixin
 from mmengine.dist import all_reduce_dict
 from mmengine.model import BaseModel
 from torch import Tensor, nn
+from torch.utils.checkpoint import noop_context_fn
 
 from diffdistill.errors import InputError
 from diffdistill.models.adapters import adapter_on, adapter_tree, same_adapters
@@ -47,18 +48,26 @@ class CriticisedModel(BaseModel):
 
     turn, iteration = Turn(), 0
 
-    def add_critics(self, described: Mapping[str, tuple[nn.Module | Mapping, str]], recomputed: Choice) -> None:
-        """Take in what `Plan.describe_critics` returns; adapters among it go into the base that is teacher and student."""
-        self.critics, self.base_of = Critics(), {}
+    def add_critics(
+        self,
+        described: Mapping[str, tuple[nn.Module | Mapping, str]],
+        recomputed: Choice,
+        contexts: Callable[[], tuple] = noop_context_fn,
+    ) -> None:
+        """Take in what `Plan.describe_critics` returns; adapters among it go into the base that is teacher and student.
+
+        `recomputed` and `contexts` are those of `students.recompute`.
+        """
+        self.critics, self.adapter_critics = Critics(), []
         for name, (critic, where) in described.items():
             if isinstance(critic, nn.Module):
                 self.critics[name] = critic.float().requires_grad_(True)
                 if isinstance(critic, ModelMixin):
-                    recompute(critic, recomputed)
+                    recompute(critic, recomputed, contexts)
             else:
-                self.critics[name] = adapter_tree(self.student, critic, where, name)
-                self.base_of[name] = dict(model=self.student)  # a dict is no part of the module tree
-                recompute(self.student, recomputed, same_adapters(self.student))
+                self.critics[name] = adapter_tree(self.student, critic, f"{where}.{name}", name)
+                self.adapter_critics.append(name)
+                recompute(self.student, recomputed, same_adapters(self.student, contexts))
 
     def begin(self, iteration: int, update: int) -> None:
         """Say which iteration begins, and to which update it belongs, both from 0; the turn follows."""
@@ -67,8 +76,8 @@ class CriticisedModel(BaseModel):
     @contextmanager
     def critic(self, name: str) -> Iterator[nn.Module]:
         """The critic of that name, ready to be called inside the block."""
-        if name in self.base_of:
-            with adapter_on(self.base_of[name]["model"], name) as model:
+        if name in self.adapter_critics:
+            with adapter_on(self.student, name) as model:
                 yield model
         else:
             yield self.critics[name]

@@ -143,6 +143,11 @@ class Plan:
         return nn.ModuleDict(dict(trained=self.on_meta, critics=nn.ModuleDict(self.critics))).state_dict()
 
     @property
+    def needs_pictures(self) -> bool:
+        """Whether the method or a loss needs more of the data than its captions."""
+        return self.method.needs_pictures or any(loss.needs_pictures for loss in self.losses.values())
+
+    @property
     def trains_text(self) -> bool:
         """Whether a text encoder is trained as well."""
         return any(name != self.family.denoiser_name for name in self.on_meta)

@@ -73,6 +73,10 @@ class NoiseSchedule:
         """A diffusers scheduler that renoises the x_0 that was predicted: type, and changes to its config."""
         raise NotImplementedError
 
+    def renoising_sampler(self, steps: int) -> dict:
+        """How a pipeline takes `steps` on `grid` and noises x_0 anew between them: `scheduler`, and more of its call."""
+        raise NotImplementedError
+
     def scheduler_changes(self, scheduler_class: type, key: str) -> dict:
         """What a diffusers scheduler of that class must be told of this noise, as changes to its config.
 
