@@ -28,7 +28,7 @@ def inject(model: nn.Module, adapter: Mapping, where: str, name: str = STUDENT) 
     Args:
         adapter: a config of peft, e.g. `dict(type="LoraConfig", r=8, target_modules=["to_q", "to_v"])`.
         where: the key of the run's config that holds it, for errors.
-        name: of the adapter. The first one in a model is the one that is on; `adapter_on` turns on another.
+        name: of the adapter. The student's is the one that is on; `adapter_on` turns on another.
 
     Raises InputError for what peft refuses, for target modules that `model` has not, and for a config that would train
     weights of `model` itself.
@@ -50,10 +50,11 @@ def inject(model: nn.Module, adapter: Mapping, where: str, name: str = STUDENT) 
         if prefix not in path:
             raise InputError(f"{where} would train {path} of the base; leave out bias and modules_to_save")
         parameter.data = parameter.data.float()
-    if name != STUDENT and not config.inference_mode:  # peft freezes those that are off
+    if name != STUDENT:  # peft has turned it on and the student's off, and freezes those that are off
+        for layer in adapter_layers(model).values():
+            layer.set_adapter(STUDENT)
         for parameter in adapter_parameters(model, name).values():
-            parameter.data = parameter.data.float()
-            parameter.requires_grad_()
+            parameter.requires_grad_(not config.inference_mode)
     return model
 
 
