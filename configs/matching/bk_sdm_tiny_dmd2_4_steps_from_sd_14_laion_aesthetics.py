@@ -1,4 +1,4 @@
-"""BK-SDM-Tiny in 4 steps from SD 1.4: its layers (Kim et al., 2023, arXiv:2305.15798), and then DMD2 with SD 1.4 as fake score.
+"""BK-SDM-Tiny in 4 steps: its layers (Kim et al., 2023, arXiv:2305.15798), and then DMD2 with SD 1.4 as fake score.
 
 64 pictures x 1 GPU x 2 accumulation = 128 pictures an update.
 """

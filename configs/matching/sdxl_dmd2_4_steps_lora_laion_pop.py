@@ -1,7 +1,9 @@
 """SDXL in 4 steps by a LoRA, with one base in three roles: teacher, student and fake score (DMD2: Yin et al., 2024).
 
 From the authors' code: LoRA of rank 64, AdamW 5e-5, guidance 8, five updates of the fake score for one of the student, clip
-10, batch 128. Ours: that the fake score is an adapter as well. 8 pictures x 8 GPUs x 2 accumulation = 128 pictures an update.
+10, batch 128. Ours: that the fake score is an adapter as well.
+
+8 pictures x 8 GPUs x 2 accumulation = 128 pictures an update.
 """
 
 _base_ = [
@@ -20,9 +22,7 @@ lora = dict(
 )
 model = dict(
     student=dict(adapter=lora),
-    method=dict(
-        _delete_=True, type="DistributionMatching", steps=4, guidance_scale=8.0, ratio=5, fake_score=lora
-    ),
+    method=dict(_delete_=True, type="DistributionMatching", steps=4, guidance_scale=8.0, ratio=5, fake_score=lora),
     losses=dict(task=dict(weight=0.5), output=None, feature=None),
     dtype="bfloat16",
 )

@@ -17,9 +17,7 @@ _base_.model.merge(_base_.pop("method"))
 kd = dict(feature=dict(_delete_=True, type="FeatureKD", normalize=True))
 repaired = dict(
     name="repaired",
-    model=dict(
-        method=dict(_delete_=True, type="DenoisingKD"), losses=dict(kd, output=dict(_delete_=True, type="OutputKD"))
-    ),
+    model=dict(method=dict(_delete_=True, type="DenoisingKD"), losses=dict(kd, output=dict(_delete_=True, type="OutputKD"))),
     train_cfg=dict(max_iters=200, val_interval=200),
     optim_wrapper=dict(optimizer=dict(lr=1e-3)),
     param_scheduler=[dict(type="CosineAnnealingLR", T_max=200, by_epoch=False)],

@@ -87,8 +87,8 @@ def batch_of(inputs, size: int, dtype: torch.dtype):
 def rehearse(plan: Plan, batch: int, size: int, device: str, recomputed: Choice) -> dict[str, int]:
     """Bytes of a step on `batch` pictures `size` wide, beside weights and the optimizer's state.
 
-    Text encoders are left out but for their gradients. `device` is "cuda" or "cpu", whose rules of autocast count;
-    `recomputed` are the blocks under gradient checkpointing.
+    The step is one that trains the student and its critics. Text encoders are left out but for their gradients. `device` is
+    "cuda" or "cpu", whose rules of autocast count; `recomputed` are the blocks under gradient checkpointing.
 
     Returns: "gradients" of all and of the "largest" parameter, the "peak" of all that the step holds, and the peak
     "without_gradients", where each is let go as soon as it is there.

@@ -1,5 +1,6 @@
 """Adapters (LoRA and its kin): a few weights that are trained inside a frozen model, by peft."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -42,7 +43,9 @@ def inject(model: nn.Module, adapter: Mapping, where: str, name: str = STUDENT) 
         )
     try:
         config = ADAPTERS.build(dict(adapter))
-        peft.inject_adapter_in_model(config, model, adapter_name=name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")  # of the student's
+            peft.inject_adapter_in_model(config, model, adapter_name=name)
     except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
         raise InputError(f"{where} ({adapter['type']}): {' '.join(str(error).split())}") from error
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]

@@ -1,8 +1,9 @@
-"""Cut, repair, then 4 steps by DMD2 (Yin et al., 2024, arXiv:2405.14867): times 999, 749, 499 and 249 by backward simulation.
+"""Cut, repair, then 4 steps by DMD2 (Yin et al., 2024, arXiv:2405.14867).
 
-From the authors' code for SDXL: guidance 8 of the real score, five updates of the fake score for one of the student, AdamW
-5e-7, gradients of each network clipped to 10, batch 128. Ours: the repair before it (the config's own losses, AdamW 1e-5,
-20,000 updates), 4,000 updates of the student, the average, and no discriminator.
+From the authors' code for SDXL: times 999, 749, 499 and 249 by backward simulation, guidance 8 of the real score, five
+updates of the fake score for one of the student, AdamW 5e-7, gradients of each network clipped to 10, batch 128. Ours: the
+repair before it (the config's own losses, AdamW 1e-5, 20,000 updates), 4,000 updates of the student, the average, and no
+discriminator.
 """
 
 # 2 accumulated batches make an update: 20,000 x 2 iterations of repair; 4,000 x 5 x 2 of matching

@@ -1,4 +1,4 @@
-"""Distribution matching on shapes, to one step: 8 steps under guidance first, and then 1 by DMD2's gradient, with no picture.
+"""Distribution matching on shapes: 8 steps under guidance first, and then 1 by DMD2's gradient, with no picture.
 
 The first stage is that of progressive_shapes.py. In the second the fake score learns after every batch as the student does
 (Luo et al., 2025, arXiv:2503.06674, TDM), 2.5 times as fast. `losses` holds DMD2's (Yin et al., 2024, arXiv:2405.14867).

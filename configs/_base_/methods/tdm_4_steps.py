@@ -34,9 +34,7 @@ stages = [
             losses=dict(task=dict(_delete_=True, type="TaskLoss", distance=huber), output=None, feature=None),
         ),
         train_cfg=dict(max_iters=16_000),
-        optim_wrapper=dict(
-            optimizer=dict(lr=4e-6, betas=(0.0, 0.95)), paramwise_cfg=dict(fake_score=dict(lr=2e-5))
-        ),
+        optim_wrapper=dict(optimizer=dict(lr=4e-6, betas=(0.0, 0.95)), paramwise_cfg=dict(fake_score=dict(lr=2e-5))),
         default_hooks=dict(ema=dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=0.001)),
     ),
 ]
