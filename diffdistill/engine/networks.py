@@ -35,6 +35,8 @@ class PerNetwork:
             dict(params=list(network.parameters()), network=name, **self.networks.get(name, {}))
             for name, network in networks.items()
         ]
+        if not model.critics and not self.networks:
+            groups = list(model.parameters())
         kind = self.optimizer["type"]
         kind = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
         first = next(iter(inspect.signature(kind).parameters))

@@ -6,6 +6,7 @@ from mmengine.registry import MODELS
 from diffdistill.engine.runner import model_of
 from diffdistill.engine.sharding import FullyShard
 from diffdistill.registry import HOOKS
+from diffdistill.step import Turn
 
 
 @HOOKS.register_module()
@@ -25,5 +26,6 @@ class EMAHook(mmengine.hooks.EMAHook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         # Of the iteration that has just ended; in a turn of its critics alone, the student stays as it is.
-        if runner.optim_wrapper.should_update() and model_of(runner).turn.student:
+        turn = getattr(model_of(runner), "turn", Turn())
+        if runner.optim_wrapper.should_update() and turn.student:
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
