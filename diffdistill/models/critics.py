@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import noop_context_fn
 
 from diffdistill.errors import InputError
+from diffdistill.losses.base import Loss
 from diffdistill.models.adapters import adapter_on, adapter_tree, same_adapters
 from diffdistill.step import Step, Turn
 from diffdistill.students.recompute import Choice, recompute
@@ -90,7 +91,8 @@ class CriticisedModel(BaseModel):
     def score(self, step: Step) -> dict[str, Tensor]:
         """The terms of a step by their names in the log: those of the student where it is its turn, and of its critics."""
         for loss in self.losses.values():
-            loss.train_critics(self, step)
+            if isinstance(loss, Loss):  # any callable will do, without critics
+                loss.train_critics(self, step)
         terms = {name: loss(step) for name, loss in self.losses.items()} if self.turn.student else {}
         return {f"loss_{name}": term for name, term in (terms | step.critic_losses).items()}
 
