@@ -7,7 +7,7 @@ from typing import Literal
 
 from mmengine import registry as mmengine_registry
 from mmengine.hooks import CheckpointHook, EMAHook
-from mmengine.optim import _ParamScheduler
+from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.runner import IterBasedTrainLoop, LogProcessor, Runner, TestLoop, ValLoop
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
@@ -19,6 +19,9 @@ from diffdistill.models.base import DiffusionModel
 from diffdistill.students.features import derive_pairs
 
 Parameters = Mapping[str, inspect.Parameter]
+NETWORKS = inspect.Parameter(
+    "paramwise_cfg", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Mapping[str, Mapping] | None
+)
 CONVERTED = inspect.Parameter("convert_to_iter_based", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool)
 
 
@@ -109,6 +112,8 @@ def parameters_of(kind: Callable, part: Mapping) -> Parameters:
     if not isinstance(kind, type):
         return signature_of(kind)
     parameters = inherited(kind)
+    if issubclass(kind, OptimWrapper):
+        return parameters | {"paramwise_cfg": NETWORKS}  # read where the optimizer is built
     if issubclass(kind, _ParamScheduler):
         return parameters | {"convert_to_iter_based": CONVERTED}  # read where it is built
     if issubclass(kind, EMAHook):  # what it does not know it hands to the average

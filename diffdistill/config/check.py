@@ -77,13 +77,14 @@ def check_data(config: Config, plan: Plan | None) -> None:
         check_ranks(config, len(dataset))
     check_prior(dataset, plan)
     item = dataset.first() if streamed else None if missing_class_pictures(dataset) else dataset[0]
+    first = item[0] if isinstance(item, (list, tuple)) else item
     picture = "latent_mean" if config.get("data_cache") else "pixel_values"
-    needs = (picture, "caption", *plan.family.of_picture) if plan else ()
+    alone = plan and not plan.needs_pictures and first is not None and picture not in first
+    needs = () if not plan else ("caption",) if alone else (picture, "caption", *plan.family.of_picture)
     loader = check_loader(config, "train", dataset, needs, item)
     check_buckets(config, dataset, loader, plan)
-    if plan and item is not None and picture == "pixel_values":  # that of a cache was checked when it was made
-        item = item[0] if isinstance(item, (list, tuple)) else item
-        check_resolution(plan.family, *item["pixel_values"].shape[-2:], "train_dataloader.dataset")
+    if plan and first is not None and "pixel_values" in first:  # the pictures of a cache were checked when it was made
+        check_resolution(plan.family, *first["pixel_values"].shape[-2:], "train_dataloader.dataset")
 
 
 def check_prior(dataset, plan: Plan | None) -> None:

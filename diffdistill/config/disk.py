@@ -20,7 +20,7 @@ def run_bytes(config: Config, figures: Mapping, side: int) -> dict[str, int]:
     """
     memory, last = figures["memory"], config.train_cfg.max_iters
     hooks = {hook["type"]: hook for kind in ("default_hooks", "custom_hooks") for _, hook in entries(config.get(kind), kind)}
-    checkpoint = sum(memory.get(key) or 0 for key in ("weights", "optimizer", "ema"))
+    checkpoint = sum(memory.get(key) or 0 for key in ("weights", "critics", "optimizer", "ema"))
     saving = next((hook for name, hook in hooks.items() if str(name).endswith("CheckpointHook")), None)
     saves = kept = 0
     if saving:

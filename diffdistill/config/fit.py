@@ -79,7 +79,7 @@ def check_fits(config: Config, plan: Plan, room: int) -> None:
         return
     savers = fewest(memory, known, room)
     remedy = " ".join(known[name] for name in savers) if savers else "a smaller train_dataloader.batch_size, or an adapter"
-    stays = sum(parts[name] or 0 for name in ("weights", "optimizer", "ema", "teacher", "frozen"))
+    stays = sum(parts[name] or 0 for name in ("weights", "critics", "optimizer", "ema", "teacher", "frozen"))
     whole, least, there = (f"{size / 1e9:.1f} GB" for size in (parts["total"], stays, room))
     text = f"this training takes about {whole}, {least} of it at any time, and the GPU has {there}; what would fit: {remedy}"
     if stays > room:

@@ -106,7 +106,7 @@ class Memory:
         "activations" are all that a step holds beside the gradients at its peak: what is kept for backward, features, and
         what is computed for a moment. None is what cannot be told: the state of an unknown optimizer, or the activations.
         """
-        family, trained = self.plan.family, self.plan.on_meta
+        family, trained, critics = self.plan.family, self.plan.on_meta, self.plan.critics
         quantized = "quantize" in savers or family.quantize is not None
         offloaded = "offload" in savers or family.offload
         optimizer = dict(self.wrapper.optimizer)
@@ -114,7 +114,8 @@ class Memory:
             optimizer["type"] = "AdamW8bit"
         parts = dict(
             weights=4 * count(trained),
-            optimizer=optimizer_bytes(optimizer, trained),
+            critics=4 * count(critics),
+            optimizer=optimizer_bytes(optimizer, nn.ModuleList([*trained.values(), *critics.values()])),
             ema=4 * count(trained) * self.has_ema,
             teacher=self.teacher[quantized],
             frozen=self.base[quantized] + (0 if offloaded else self.vae + self.text[quantized]),
@@ -126,7 +127,8 @@ class Memory:
         """Gradients and activations at the peak of a step."""
         step = self.step(recomputed)
         if step is None:
-            return dict(gradients=0 if released else 4 * count_trainable(self.plan.on_meta), activations=None)
+            size = count_trainable(self.plan.on_meta) + count_trainable(self.plan.critics)
+            return dict(gradients=0 if released else 4 * size, activations=None)
         if released:
             gradients, peak = step["largest"], step["without_gradients"]
         elif self.wrapper.get("accumulative_counts", 1) > 1:  # those of the batches before are there from the start

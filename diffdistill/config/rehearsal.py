@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from diffdistill.config.storage import Kernels, LiveBytes
 from diffdistill.families.latents import latent_shape
 from diffdistill.families.loading import freeze
+from diffdistill.models.adapters import adapter_tree
 from diffdistill.models.distiller import Distiller
-from diffdistill.models.plan import Plan, adapter_tree
+from diffdistill.models.plan import Plan
 from diffdistill.students.cut import build
 from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.recompute import Choice, recompute
@@ -43,6 +44,7 @@ class Rehearsal(Distiller):
         # Outside the module tree, as `Frozen` is.
         vars(self).update(frozen=SimpleNamespace(pipeline=SimpleNamespace(denoiser=teacher), student=student))
         self.get_average = lambda: student if plan.method.needs_average else None
+        self.add_critics(plan.describe_critics(teacher) if plan.critics else {}, recomputed, kernels.contexts)
 
     @property
     def teacher_schedule(self):
@@ -85,8 +87,9 @@ def batch_of(inputs, size: int, dtype: torch.dtype):
 def rehearse(plan: Plan, batch: int, size: int, device: str, recomputed: Choice, cached: bool = False) -> dict[str, int]:
     """Bytes of a step on `batch` pictures `size` wide, beside weights and the optimizer's state.
 
-    Text encoders are left out but for their gradients. `device` is "cuda" or "cpu", whose rules of autocast count;
-    `recomputed` are the blocks under gradient checkpointing. Where pictures are `cached`, no VAE encodes them.
+    The step is one that trains the student and its critics. Text encoders are left out but for their gradients. `device` is
+    "cuda" or "cpu", whose rules of autocast count; `recomputed` are the blocks under gradient checkpointing. Where pictures
+    are `cached`, no VAE encodes them.
 
     Returns: "gradients" of all and of the "largest" parameter, the "peak" of all that the step holds, and the peak
     "without_gradients", where each is let go as soon as it is there.
@@ -107,19 +110,22 @@ def rehearse(plan: Plan, batch: int, size: int, device: str, recomputed: Choice,
         model = Rehearsal(plan, kernels, recomputed)
         vae = freeze(family.build_on_meta("vae"), plan.dtype)
         student = model.student.train()
-        live.ignore(vae, student, *([] if model.teacher is None else [model.teacher]))
-        for parameter in student.parameters():
+        live.ignore(vae, student, model.critics, *([] if model.teacher is None else [model.teacher]))
+        for parameter in {*student.parameters(), *model.critics.parameters()}:
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(note)
         live.on_growth = look
         with live, kernels:
-            if cached:
-                shape = latent_shape(family, size, size)
+            shape = latent_shape(family, size, size)
+            if not plan.needs_pictures:
+                latents = torch.zeros(batch, *shape)
+            elif cached:
                 latents = family.draw_latents(vae, dict(mean=torch.zeros(batch, *shape), std=torch.zeros(batch, *shape)))
             else:
                 latents = family.encode_pictures(SimpleNamespace(vae=vae), torch.zeros(batch, 3, size, size))
             step = model.method(model, latents, {})
-            loss = sum(loss(step) for loss in model.losses.values())
+            step.latents, step.condition = latents, {}
+            loss = sum(model.score(step).values())
             del step
             loss.backward()
     others = [4 * each.numel() for name in plan.on_meta if name != family.denoiser_name for each in trained(plan, name)]

@@ -53,6 +53,7 @@ def summarize_plan(config: Config, plan: Plan) -> dict:
         pairs=[list(pair) for pair in plan.pairs],
         trained=list(plan.on_meta),
         trainable_parameters=count_trainable(plan.on_meta),
+        critics={name: count(critic) for name, critic in plan.critics.items()},
         frozen=frozen,
         memory=memory.parts(),
         fits=fits(memory, config, plan),

@@ -12,6 +12,7 @@ from rich.text import Text
 TEACHER, STUDENT, LOST = "cyan", "bold green", "grey42"
 MEMORY = {
     "weights": "trained weights, fp32",
+    "critics": "critics beside it, fp32",
     "optimizer": "optimizer state",
     "ema": "averaged weights (EMA)",
     "teacher": "teacher's denoiser",
@@ -55,6 +56,10 @@ def size_table(figures: Mapping) -> Table:
     table.add_section()
     for key, label in COSTS.items():
         row(label, teacher[key], student[key], ",.0f" if teacher[key] >= 10 else ".3g")
+    if figures["critics"]:
+        table.add_section()
+    for name, size in figures["critics"].items():
+        table.add_row(f"critic: {name.replace('_', ' ')}", "", Text(f"{size:,}", STUDENT), "", "")
     table.add_section()
     for kind, whole in teacher["layers"].items():
         label = kind.replace("_", " ")

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from diffdistill import registry
 from diffdistill.config.parts import entries, find_type
+from diffdistill.engine.networks import STUDENT, check_networks
 from diffdistill.engine.precision import MixedPrecision
 from diffdistill.engine.runner import build_dataloader
 from diffdistill.errors import InputError
@@ -96,13 +97,20 @@ def check_optimizer(config: Config, plan: Plan | None) -> None:
     if section.pop("constructor", None):
         return
     registry.check_has_type(section.get("optimizer"), "optim_wrapper.optimizer")
-    section.pop("paramwise_cfg", None)
+    networks = section.pop("paramwise_cfg", None) or {}
     model = nn.Linear(1, 1)
     optimizer = registry.build_part(
         mmengine_registry.OPTIMIZERS, dict(section["optimizer"], params=model.parameters()), "optim_wrapper.optimizer"
     )
     section = dict(dict(type="OptimWrapper"), **section)
     wrapper = registry.build_part(registry.OPTIM_WRAPPERS, dict(section, optimizer=optimizer), "optim_wrapper")
+    if plan:
+        check_networks(networks, [STUDENT, *plan.critics], [*optimizer.defaults, "max_norm"])
+    if plan and plan.critics and not isinstance(wrapper, MixedPrecision):
+        raise InputError(
+            f"optim_wrapper.type={section['type']!r} knows no turns of {', '.join(plan.critics)}, which"
+            f" {type(plan.method).__name__} or a loss trains beside the student; use 'MixedPrecision'"
+        )
     if plan and plan.dtype == torch.float16 and not isinstance(wrapper, MixedPrecision | AmpOptimWrapper):
         raise InputError(
             f"optim_wrapper.type={section['type']!r} scales no loss, and model.dtype='float16' needs that, since small"

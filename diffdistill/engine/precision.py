@@ -5,6 +5,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
+from diffdistill.engine.networks import STUDENT
 from diffdistill.engine.ranks import on_all_ranks
 from diffdistill.registry import OPTIM_WRAPPERS
 
@@ -29,6 +30,8 @@ class MixedPrecision(OptimWrapper):
     def optim_context(self, model):
         """Before the first step of a model in fp16, make the gradient scaler, as the model is known only here."""
         model = getattr(model, "module", model)
+        if hasattr(model, "begin"):
+            model.begin(self._inner_count, self._inner_count // self._accumulative_counts)
         if self.scaler is None and model.dtype == torch.float16:
             self.scaler = torch.amp.GradScaler(next(model.parameters()).device.type)
             if self._restored:
@@ -54,32 +57,47 @@ class MixedPrecision(OptimWrapper):
     def step(self, **options):
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        finite = bool(self.norm_of_gradients().isfinite())
+        norms = {name: self.norm_of_gradients(name, groups) for name, groups in self.networks().items()}
+        bad = next((name for name, norm in norms.items() if not norm.isfinite()), None)
+        finite, fault = bad is None, f"gradient norm of {bad}" if bad else "gradient norm"
         if self.scaler is not None:
             # It leaves out what overflows by itself and scales less; where it scales no more, the fault is elsewhere.
             if not finite and self.scaler.get_scale() <= 1:
-                self.fault = "gradient norm"
+                self.fault = fault
             self.scaler.step(self.optimizer, **options)
             self.scaler.update()
         elif finite:
             self.optimizer.step(**options)
         else:
-            self.fault = "gradient norm"
+            self.fault = fault
 
-    def norm_of_gradients(self) -> Tensor:
-        """The norm of all gradients, before the config clips them; it is logged where they are clipped by it."""
-        trained = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        by_norm = bool(self.clip_grad_kwargs) and self.clip_func is clip_grad_norm_
-        norm = self._clipped(trained) if by_norm else get_total_norm([p.grad for p in trained])
+    def networks(self) -> dict[str, list[dict]]:
+        """The groups of parameters by the network that they are of; "" where they do not say it."""
+        found: dict[str, list[dict]] = {}
+        for group in self.optimizer.param_groups:
+            found.setdefault(group.get("network", ""), []).append(group)
+        return found
+
+    def norm_of_gradients(self, network: str, groups: list[dict]) -> Tensor:
+        """The norm of a network's gradients, before the config clips them; it is logged where they are clipped by it."""
+        trained = [p for group in groups for p in group["params"] if p.grad is not None]
+        if not trained:  # it is not the turn of this network
+            return torch.zeros(())
+        clipping = self.clipping(groups[0])
+        by_norm = bool(clipping) and self.clip_func is clip_grad_norm_
+        norm = self.clip_func(trained, **clipping) if by_norm else get_total_norm([p.grad for p in trained])
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of shards
         if by_norm and norm.isfinite():
-            self.message_hub.update_scalar(f"train/{self.grad_name}", float(norm))
-        elif self.clip_grad_kwargs and norm.isfinite():  # value by value, which would make infinite ones finite
-            self._clipped(trained)
+            name = self.grad_name if network in ("", STUDENT) else f"{self.grad_name}_{network}"
+            self.message_hub.update_scalar(f"train/{name}", float(norm))
+        elif clipping and norm.isfinite():  # value by value, which would make infinite ones finite
+            self.clip_func(trained, **clipping)
         return norm
 
-    def _clipped(self, trained: list[Tensor]) -> Tensor | None:
-        return self.clip_func(trained, **self.clip_grad_kwargs)
+    def clipping(self, group: dict) -> dict:
+        """The arguments of the clipping function for the network of a group, which may have a `max_norm` of its own."""
+        own = {"max_norm": group["max_norm"]} if "max_norm" in group else {}
+        return {**(self.clip_grad_kwargs or {}), **own}
 
     def state_dict(self) -> dict:
         state = super().state_dict()

@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS, init_default_scope
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
@@ -172,6 +173,12 @@ class PlannedRunner(Runner):
             self.logger.warning(describe_changes(changed))
         if any(key.startswith(OF_UPDATES) for key in changed):
             follow_config(self, fresh)
+
+    def build_optim_wrapper(self, optim_wrapper: dict) -> OptimWrapper:
+        """The optimizer in its wrapper, with a group of parameters for every network of a model of ours."""
+        if isinstance(model_of(self), DiffusionModel) and not isinstance(optim_wrapper, OptimWrapper):
+            optim_wrapper = dict(dict(constructor="PerNetwork"), **optim_wrapper)
+        return super().build_optim_wrapper(optim_wrapper)
 
     def build_model(self, model: Callable[[], nn.Module]) -> nn.Module:
         """The model that the function `model` returns, which stands in the place of the config's `model`."""

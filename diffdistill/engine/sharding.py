@@ -23,7 +23,7 @@ from diffdistill.students.denoisers.rules import rules_of
 
 @MODEL_WRAPPERS.register_module()
 class FullyShard(nn.Module):
-    """Shards the student, its teacher and the text encoders over all ranks, by torch's `fully_shard`.
+    """Shards the student, its critics, its teacher and the text encoders over all ranks, by torch's `fully_shard`.
 
     Every parameter is a DTensor of which a rank holds one piece, with its gradient, its state in the optimizer and its
     average. A unit is a block of the denoiser (`DenoiserRules.layers`) or a layer of a text encoder: it is gathered to
@@ -44,9 +44,12 @@ class FullyShard(nn.Module):
         # A dict is no part of the module tree.
         self.structures = {name: on_meta(module.trained[name]) for name in whole}
         self.units = {name: units_of(module, module.trained[name]) for name in whole}
-        adapters = [parameter for name in module.adapted for parameter in module.trained[name].parameters()]
+        trees = [module.trained[name] for name in module.adapted]
+        trees += [module.critics[name] for name in module.adapter_critics]
+        adapters = [parameter for tree in trees for parameter in tree.parameters()]
+        critics = [critic for name, critic in module.critics.items() if name not in module.adapter_critics]
         encoders = (getattr(module.frozen.pipeline, name) for name in module.family.text_encoders)
-        models = {id(model): model for model in (module.student, module.teacher, *encoders) if model is not None}
+        models = {id(model): model for model in (module.student, module.teacher, *critics, *encoders) if model}
         with hidden([module, *models.values()], adapters):
             for model in models.values():
                 if can_be_sharded(model):

@@ -85,7 +85,7 @@ class ExportHook(Hook):
             log(f"{title} ({count(component):,} parameters{average}): {folder}")
             log(f'  load it with {kind.__module__.split(".")[0]}: {kind.__name__}.from_pretrained("{folder}")')
         if adapter:
-            log(f"Adapter ({count(model):,} parameters trained{average}): {adapter}")
+            log(f"Adapter ({count(model.trained):,} parameters trained{average}): {adapter}")
             log(f"  load it with {how_to_load(adapter)}")
         if Path(runner.work_dir, "samples").exists():
             log(f"Pictures: {Path(runner.work_dir, 'samples', f'step_{runner.iter}.png')}")
@@ -99,7 +99,7 @@ class ExportHook(Hook):
     def results(self, runner, ema: bool) -> dict:
         """The content of `results.json`: how long and on what was trained, sizes, losses, validations, skipped, versions."""
         model = model_of(runner)
-        trained, skipped = count(model), read_skipped(Path(runner.work_dir))
+        trained, skipped = count(model.trained), read_skipped(Path(runner.work_dir))
         losses = {
             name.removeprefix("train/"): float(runner.message_hub.get_scalar(name).mean(20))
             for name in runner.message_hub.log_scalars

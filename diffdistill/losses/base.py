@@ -1,6 +1,8 @@
 """What all losses share: a weighted term of a step, and the comparison of two predictions."""
 
-from torch import Tensor
+from collections.abc import Mapping
+
+from torch import Tensor, nn
 
 from diffdistill.losses.distance import squared_error, squared_errors
 from diffdistill.registry import MODELS, build_part
@@ -17,9 +19,20 @@ class Loss:
     needs_teacher = False
     needs_features = False
     needs_prior = False
+    needs_pictures = False  # beside what the method needs
 
     def __init__(self, weight: float = 1.0):
         self.weight = weight
+
+    def critics(self, plan, teacher: nn.Module | None) -> Mapping[str, nn.Module | Mapping]:
+        """The networks that the loss trains beside the student, by name; see `methods.base.Method.critics`."""
+        return {}
+
+    def train_critics(self, model, step: Step) -> None:
+        """Put the losses of these networks into `step.critic_losses`, and what they say of the student into `step.terms`.
+
+        Called before the step is scored. `model` is what methods know of it: `methods.base.TrainedModel`.
+        """
 
     def __call__(self, step: Step) -> Tensor:
         """The weighted term, a scalar in fp32."""

@@ -3,6 +3,7 @@
 from diffdistill.methods.consistency import LatentConsistency
 from diffdistill.methods.denoising import DenoisingKD
 from diffdistill.methods.guidance import GuidanceDistillation
+from diffdistill.methods.matching import DistributionMatching
 from diffdistill.methods.parts.captions import RandomConditioning
 from diffdistill.methods.parts.noise import OffsetNoise, PyramidNoise
 from diffdistill.methods.parts.timesteps import (
@@ -22,6 +23,7 @@ __all__ = [
     "CosMapTimesteps",
     "CubicTimesteps",
     "DenoisingKD",
+    "DistributionMatching",
     "GuidanceDistillation",
     "LatentConsistency",
     "LogitNormalTimesteps",

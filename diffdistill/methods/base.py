@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffdistill.noise import NoiseSchedule
-from diffdistill.step import Step
+from diffdistill.step import Step, Turn
 
 # Layer of the teacher -> its output.
 Features = Mapping[str, Tensor]
@@ -17,12 +17,15 @@ class PlannedModel(Protocol):
 
     `noise_schedule` has the prediction type of the student; `embeds_guidance` says whether the student has an embedding of
     the guidance scale, by which it is told that scale, and `can_embed_guidance` whether `model.student.guidance_embedding`
-    could add one.
+    could add one. `student_is_teacher` says whether one model in memory is both, the teacher being the student with its
+    adapter off, and `sampling` is how the teacher is sampled.
     """
 
     noise_schedule: NoiseSchedule
     embeds_guidance: bool
     can_embed_guidance: bool
+    student_is_teacher: bool
+    sampling: Mapping
 
 
 class TrainedModel(Protocol):
@@ -33,12 +36,18 @@ class TrainedModel(Protocol):
     `of_picture` describe the picture, such as its size, and not its caption. A prediction is of the type (epsilon, v, flow)
     of the schedule of whom it is from: `noise_schedule` is the student's, `teacher_schedule` the teacher's, with the same
     noise. `teacher_embeds_guidance` says whether the teacher is told the guidance scale by an embedding of it.
+
+    `critics` are the networks that the method and the losses own. `turn` says whom the iteration trains, and `iteration` is
+    its number, from 0, the same on all ranks and after a resume.
     """
 
     noise_schedule: NoiseSchedule
     teacher_schedule: NoiseSchedule
     of_picture: Sequence[str]
     teacher_embeds_guidance: bool
+    critics: Mapping[str, nn.Module]
+    turn: Turn
+    iteration: int
 
     def take_step(
         self,
@@ -72,6 +81,9 @@ class TrainedModel(Protocol):
         Raises InputError if the run keeps no average.
         """
 
+    def predict_critic(self, name: str, noisy: Tensor, timesteps: Tensor, condition: dict) -> Tensor:
+        """What the critic `name`, a denoiser, predicts, of the teacher's prediction type, in fp32, with gradient."""
+
     def replace_captions(self, condition: dict, captions: Sequence[str]) -> dict:
         """The conditioning of the same pictures with other captions, one for each row."""
 
@@ -85,8 +97,10 @@ class Method:
     `needs_teacher` keeps the teacher's denoiser in memory whatever the losses need; `needs_average` asks for the moving
     average of the student; `predicts` says whether the step has a prediction to compare, beside features, and `compares`
     whether it may have the teacher's on the same input, which `OutputKD` scores; `smallest_batch` is the number of samples
-    that a batch must have; `sampler_times` are the `GridTimesteps` of a sampler of few steps, where no others are trained.
-    A method has no state that changes: all it returns follows from its arguments and from torch's random numbers.
+    that a batch must have; `needs_pictures` says whether their latents count, and not their shape alone; `sampler_times`
+    are the `GridTimesteps` of a sampler of few steps, where no others are trained; `captions` are those that it shows beside
+    the data's own. Of `ratio` turns, each of which trains the critics, the last one trains the student too. A method has no
+    state that changes: all it returns follows from its arguments and from torch's random numbers.
     """
 
     needs_teacher = False
@@ -96,6 +110,20 @@ class Method:
     smallest_batch = 1
     sampler_times = None
     captions: Sequence[str] = ()
+    needs_pictures = True
+    ratio = 1
+
+    def critics(self, plan: PlannedModel, teacher: nn.Module) -> Mapping[str, nn.Module | Mapping]:
+        """The networks that the method trains beside the student, by name, in fp32.
+
+        `teacher` is the teacher's denoiser in fp32 as it was loaded, or on the meta device, where critics are built to be
+        counted and checked. A mapping in the place of a module is the config of an adapter of that one model (peft).
+        """
+        return {}
+
+    def turn(self, update: int) -> Turn:
+        """Whom the update of that number, from 0, trains."""
+        return Turn(student=(update + 1) % self.ratio == 0)
 
     def check(self, plan: PlannedModel) -> None:
         """Raise InputError, before any weight is loaded, if the method cannot train such a model."""

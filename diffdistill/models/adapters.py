@@ -1,6 +1,7 @@
 """Adapters (LoRA and its kin): a few weights that are trained inside a frozen model, by peft."""
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 
@@ -19,12 +20,16 @@ for _config in (peft.LoraConfig, peft.LoHaConfig, peft.LoKrConfig, peft.OFTConfi
 FIRST_VALUES = (True, False, "gaussian", "orthogonal")
 
 
-def inject(model: nn.Module, adapter: Mapping, where: str) -> nn.Module:
+STUDENT = "default"  # the adapter that is trained as the student; critics are named as they are in `model.critics`
+
+
+def inject(model: nn.Module, adapter: Mapping, where: str, name: str = STUDENT) -> nn.Module:
     """Put an adapter into `model`, which is frozen by that; the adapter's own weights are in fp32.
 
     Args:
         adapter: a config of peft, e.g. `dict(type="LoraConfig", r=8, target_modules=["to_q", "to_v"])`.
         where: the key of the run's config that holds it, for errors.
+        name: of the adapter. The student's is the one that is on; `adapter_on` turns on another.
 
     Raises InputError for what peft refuses, for target modules that `model` has not, and for a config that would train
     weights of `model` itself.
@@ -38,14 +43,21 @@ def inject(model: nn.Module, adapter: Mapping, where: str) -> nn.Module:
         )
     try:
         config = ADAPTERS.build(dict(adapter))
-        peft.inject_adapter_in_model(config, model)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")  # of the student's
+            peft.inject_adapter_in_model(config, model, adapter_name=name)
     except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
         raise InputError(f"{where} ({adapter['type']}): {' '.join(str(error).split())}") from error
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
-    for name, parameter in trainable(model).items():
-        if prefix not in name:
-            raise InputError(f"{where} would train {name} of the base; leave out bias and modules_to_save")
+    for path, parameter in trainable(model).items():
+        if prefix not in path:
+            raise InputError(f"{where} would train {path} of the base; leave out bias and modules_to_save")
         parameter.data = parameter.data.float()
+    if name != STUDENT:  # peft has turned it on and the student's off, and freezes those that are off
+        for layer in adapter_layers(model).values():
+            layer.set_adapter(STUDENT)
+        for parameter in adapter_parameters(model, name).values():
+            parameter.requires_grad_(not config.inference_mode)
     return model
 
 
@@ -70,6 +82,11 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def adapter_parameters(model: nn.Module, name: str) -> dict[str, nn.Parameter]:
+    """The parameters of the adapter `name` of a model, by their own names, which hold that of the adapter."""
+    return {path: parameter for path, parameter in model.named_parameters() if name in path.split(".")}
+
+
 def parameter_tree(parameters: Mapping[str, nn.Parameter]) -> nn.Module:
     """Plain modules that hold the very `parameters` under their names.
 
@@ -85,6 +102,12 @@ def parameter_tree(parameters: Mapping[str, nn.Parameter]) -> nn.Module:
             module = module._modules[part]
         module.register_parameter(leaf, parameter)
     return tree
+
+
+def adapter_tree(model: nn.Module, adapter: Mapping, where: str, name: str = STUDENT) -> nn.Module:
+    """Put an adapter into `model` and return modules that hold the adapter's weights alone."""
+    trained = adapter_parameters(inject(model, adapter, where, name), name)
+    return parameter_tree({path: parameter for path, parameter in trained.items() if parameter.requires_grad})
 
 
 def adapter_layers(model: nn.Module) -> dict[str, BaseTunerLayer]:
@@ -105,6 +128,7 @@ def train_adapters(model: nn.Module, mode: bool) -> None:
 def adapters_off(model: nn.Module) -> Iterator[nn.Module]:
     """Inside the block `model` computes what it did without its adapters; those that were off already stay off."""
     layers = [layer for layer in adapter_layers(model).values() if not layer.disable_adapters]
+    trained = trainable(model).values()
     for layer in layers:
         layer.enable_adapters(False)
     try:
@@ -112,6 +136,47 @@ def adapters_off(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
+        for parameter in trained:  # also of adapters that are not the one that is on now
+            parameter.requires_grad_()
+
+
+@contextmanager
+def adapter_on(model: nn.Module, name: str) -> Iterator[nn.Module]:
+    """Inside the block `model` computes with its adapter of that name instead of the one that is on."""
+    layers = adapter_layers(model).values()
+    before, trained = [layer.active_adapters for layer in layers], trainable(model).values()
+    try:
+        for layer in layers:
+            layer.set_adapter(name)
+        for parameter in trained:  # peft freezes what it turns off, and what it has given to the student was for backward
+            parameter.requires_grad_()
+        yield model
+    finally:
+        for layer, names in zip(layers, before, strict=True):
+            layer.set_adapter(names)
+        for parameter in trained:
+            parameter.requires_grad_()
+
+
+def same_adapters(model: nn.Module, contexts: Callable[[], tuple]) -> Callable[[], tuple]:
+    """For `recompute`: `contexts` in which a block of `model` also runs again with the adapter that it ran with.
+
+    By then, in backward, another one may be on.
+    """
+
+    def both() -> tuple:
+        forward, again = contexts()
+        layer = next(iter(adapter_layers(model).values()))
+        return forward, both_of(again, adapter_on(model, layer.active_adapters[0]))
+
+    return both
+
+
+@contextmanager
+def both_of(outer, inner) -> Iterator[None]:
+    """The two contexts as one."""
+    with outer, inner:
+        yield
 
 
 def take_out(model: nn.Module, fuse: bool) -> nn.Module:

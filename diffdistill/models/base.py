@@ -5,19 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
-from mmengine.dist import all_reduce_dict
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from diffdistill.datasets.cached import is_cached
 from diffdistill.errors import InputError
 from diffdistill.families.loading import freeze
 from diffdistill.methods.base import Features
-from diffdistill.models.adapters import train_adapters
+from diffdistill.models.adapters import adapter_tree, train_adapters
+from diffdistill.models.cached import CachedEncoding
+from diffdistill.models.critics import CriticisedModel
 from diffdistill.models.drawing import Drawing
-from diffdistill.models.encoding import CachedEncoding
+from diffdistill.models.encoding import condition_of, latents_of
 from diffdistill.models.frozen import Frozen, moved
-from diffdistill.models.plan import Plan, adapter_tree, warn_of_half_on_cpu
+from diffdistill.models.plan import Plan, warn_of_half_on_cpu
 from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS
 from diffdistill.step import Step
@@ -26,11 +26,11 @@ from diffdistill.students.features import FeatureTaps
 from diffdistill.students.recompute import recompute
 
 
-class DiffusionModel(Drawing, BaseModel):
+class DiffusionModel(Drawing, CriticisedModel):
     """A denoiser, the `student`, that is trained by `method` and scored by `losses`, inside a pipeline.
 
     What is trained stands in the module tree, under `trained.<component>`: a whole model in fp32, or the weights of its
-    adapter. Everything else is in `frozen`, in the compute dtype.
+    adapter; what is trained beside the student, under `critics`. Everything else is in `frozen`, in the compute dtype.
 
     Args:
         plan: what the config decides, where it is there already. A config gives the arguments of `plan_class` instead, among
@@ -57,9 +57,11 @@ class DiffusionModel(Drawing, BaseModel):
         self.family, self.losses, self.method = plan.family, plan.losses, plan.method
         self.noise_schedule, self.layers, self.pairs = plan.noise_schedule, plan.layers, plan.pairs
         self.sampling, self.asked = dict(plan.sampling), {}
+        self.needs_pictures, self.trains_text = plan.needs_pictures, plan.trains_text
         self.draws_teacher = False  # True validates the teacher, by the same protocol
 
         student, teacher = plan.load_denoisers()
+        critics = plan.describe_critics(teacher) if plan.critics else {}  # while the teacher is in fp32
         recompute(student, plan.gradient_checkpointing)
         name = self.family.denoiser_name
         for denoiser in (teacher, student if name in plan.adapters else None):
@@ -75,6 +77,7 @@ class DiffusionModel(Drawing, BaseModel):
         lend = functools.partial(self.family.load_encoders, self.dtype) if absent else None
         self.frozen = Frozen(pipeline, student if name in plan.adapters else None, bool(self.family.quantize), lend)
         self.adapted = list(plan.adapters)
+        self.add_critics(critics, plan.gradient_checkpointing)
 
     @property
     def student(self) -> nn.Module:
@@ -137,25 +140,21 @@ class DiffusionModel(Drawing, BaseModel):
             pictures = self.sample(batch["caption"], batch["seed"], teacher=self.draws_teacher)
             rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
             return [dict(row, image=picture) for row, picture in zip(rows, pictures, strict=True)]
-        step = self.method(self, *self.encode(batch))
+        latents, condition = self.encode(batch)
+        step = self.method(self, latents, condition)
+        step.latents, step.condition = latents, condition
         step.sample_weights = batch.get("weight")
-        return {f"loss_{name}": loss(step) for name, loss in self.losses.items()}
-
-    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of this rank, which is differentiated, and what is logged: terms and sum, averaged over ranks."""
-        loss, logged = super().parse_losses(losses)
-        all_reduce_dict(logged := {name: value.detach() for name, value in logged.items()}, op="mean")
-        return loss, logged
+        return self.score(step)
 
     def encode(self, batch: dict) -> tuple[Tensor, dict]:
         """Latents (B, C, H, W) in fp32 and the denoiser's conditioning of a batch."""
         if is_cached(batch):
             self.frozen.release()  # what validation or samples have asked for
-            return self.cached.encode(batch)
+            return self.cached.encode(batch, self.needs_pictures)
         pipeline = self.frozen.whole(self.device)
-        latents = self.family.encode_pictures(pipeline, batch["pixel_values"])
-        with self.autocast() if len(self.trained) > 1 else nullcontext():  # a text encoder is trained as well
-            return latents, moved(self.family.encode_captions(pipeline, batch), latents.device)
+        latents = latents_of(self.family, pipeline, batch, self.needs_pictures)
+        with self.autocast() if self.trains_text else nullcontext():
+            return latents, moved(condition_of(self.family, pipeline, batch), latents.device)
 
     def take_step(
         self,

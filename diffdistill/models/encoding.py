@@ -1,63 +1,31 @@
-"""Latents and conditioning from a cache of encoded data, in the place of VAE and text encoders."""
+"""What a batch is to a denoiser: latents and conditioning, of captioned pictures or of captions alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
+import diffusers
 import torch
 from torch import Tensor
 
-from diffdistill.datasets.cache import BAD, Cache
 from diffdistill.families.base import Family
+from diffdistill.families.latents import latent_shape
 
 
-class CachedEncoding:
-    """What the encoders of `family` have said of a data set, read from its `cache`.
-
-    Latents are drawn as the VAE's posterior draws them, so they are those of a training without a cache, for the same seed.
-    """
-
-    def __init__(self, family: Family, cache: Cache):
-        self.family, self.cache = family, cache
-        self.vae = family.build_on_meta("vae")  # of which only the config is read
-
-    def encode(self, batch: dict) -> tuple[Tensor, dict]:
-        """Latents (B, C, h, w) in fp32 and the denoiser's conditioning of a batch of a `CachedDataset`."""
-        found = {name: batch[f"latent_{name}"] for name in self.cache.index["moments"]}
-        # Noise is drawn in the order in which latents lie in memory: in that in which the VAE leaves them.
-        of_one, of_batch = self.cache.index["channels_last"]["x".join(map(str, found["mean"].shape[-2:]))]
-        last = of_batch if len(found["mean"]) > 1 else of_one
-        order = torch.channels_last if last else torch.contiguous_format
-        found = {name: moments.contiguous(memory_format=order) for name, moments in found.items()}
-        latents = self.family.draw_latents(self.vae, found)
-        about = {name: batch[name].float() for name in self.family.of_picture}
-        return latents, self.conditioning(self.cache.texts.numbers(list(batch["caption"])), about, latents.device)
-
-    def replace_captions(self, condition: dict, captions: Sequence[str], device: torch.device) -> dict | None:
-        """The conditioning of the same pictures with other captions; None where one of them is not in the cache."""
-        numbers = self.cache.texts.numbers(captions)
-        if (numbers == BAD).any():
-            return None
-        return self.conditioning(numbers, described(condition, self.family.of_picture), device)
-
-    def conditioning(self, numbers: Sequence[int], about: dict[str, Tensor], device: torch.device) -> dict:
-        """The conditioning of captions by their numbers, with what is known `about` the pictures put where it belongs."""
-        places = self.cache.index["places"]
-        found = self.cache.conditioning(numbers) | {places[name]: value for name, value in about.items()}
-        whole: dict = {}
-        for name, value in found.items():
-            *sections, last = name.split(".")
-            place = whole
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[last] = value.to(device)
-        return whole
+def latents_of(family: Family, pipeline: diffusers.DiffusionPipeline, batch: Mapping, needed: bool) -> Tensor:
+    """Latents (B, C, H, W) in fp32 of the pictures of a batch; zeros where they are not `needed`, but for their shape."""
+    if needed:
+        return family.encode_pictures(pipeline, batch["pixel_values"])
+    shape = latent_shape(family, *size_of(family, batch))
+    return torch.zeros(len(batch["caption"]), *shape, device=pipeline.vae.device)
 
 
-def described(condition: dict, names: Sequence[str]) -> dict[str, Tensor]:
-    """The entries of a conditioning that describe the picture, by their own names."""
-    found = {}
-    for name, value in condition.items():
-        if isinstance(value, dict):
-            found |= described(value, names)
-        elif name in names:
-            found[name] = value
-    return found
+def condition_of(family: Family, pipeline: diffusers.DiffusionPipeline, batch: Mapping) -> dict:
+    """The conditioning of a batch; captions alone are those of whole pictures of the native resolution."""
+    if "pixel_values" in batch:
+        return family.encode_captions(pipeline, batch)
+    return family.condition_at(pipeline, list(batch["caption"]), *size_of(family, batch))
+
+
+def size_of(family: Family, batch: Mapping) -> tuple[int, int]:
+    """Height and width of the pictures of a batch, in pixels; without pictures, those of the native resolution."""
+    height, width = batch["pixel_values"].shape[-2:] if "pixel_values" in batch else [family.native_size] * 2
+    return height, width

@@ -14,7 +14,8 @@ from diffdistill.errors import InputError, warn_once
 from diffdistill.families.base import Family
 from diffdistill.losses.base import Loss
 from diffdistill.methods.base import Method
-from diffdistill.models.adapters import inject, parameter_tree, trainable
+from diffdistill.models.adapters import adapter_tree
+from diffdistill.models.critics import Critics, named_critics
 from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS, build_part
 from diffdistill.students.cut import LayerMap, build, build_on_meta
@@ -70,6 +71,7 @@ class Plan:
         student_is_teacher: whether one model in memory is both, the teacher being the student with its adapter off.
         pairs: (student layer, teacher layer) whose features are compared.
         cache: stands in for VAE and text encoders; set where the whole config is checked.
+        critics: what is trained beside, without its values; empty where the model is not built to be trained.
     """
 
     # Keys of the model that are dicts -> the keys that these may hold; None: any.
@@ -108,6 +110,7 @@ class Plan:
         self.whole = [name for name, (adapter, _) in components.items() if not adapter]
         self.adapters = {name: (adapter, where) for name, (adapter, where) in components.items() if adapter}
         self.on_meta = nn.ModuleDict({name: self.component_on_meta(name) for name in components})
+        self.critics = Critics()
 
     @property
     def embeds_guidance(self) -> bool:
@@ -140,9 +143,24 @@ class Plan:
 
     def trained_state(self) -> dict[str, Tensor]:
         """Names and shapes of what a checkpoint of the run holds, as tensors on the meta device."""
-        return nn.ModuleDict(dict(trained=self.on_meta)).state_dict()
+        return nn.ModuleDict(dict(trained=self.on_meta, critics=nn.ModuleDict(self.critics))).state_dict()
 
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether the method or a loss needs more of the data than its captions."""
+        return self.method.needs_pictures or any(loss.needs_pictures for loss in self.losses.values())
 
-def adapter_tree(model: nn.Module, adapter: Mapping, where: str) -> nn.Module:
-    """Put an adapter into `model` and return modules that hold the adapter's weights alone."""
-    return parameter_tree(trainable(inject(model, adapter, where)))
+    @property
+    def trains_text(self) -> bool:
+        """Whether a text encoder is trained as well."""
+        return any(name != self.family.denoiser_name for name in self.on_meta)
+
+    def describe_critics(self, teacher: nn.Module | None) -> dict[str, tuple[nn.Module | Mapping, str]]:
+        """Name -> critic, a network or the config of an adapter, and the key of the config that asks for it."""
+        owners = {"model.method": self.method} | {f"model.losses.{name}": loss for name, loss in self.losses.items()}
+        return named_critics({where: owner.critics(self, teacher) for where, owner in owners.items()}, self.losses)
+
+    def without_critics(self) -> "Plan":
+        """This plan, for a model that is not trained."""
+        self.critics = Critics()
+        return self

@@ -9,6 +9,8 @@ from torch import nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.models.adapters import adapter_tree
+from diffdistill.models.critics import Critics
 from diffdistill.models.frozen import freeze_layers
 from diffdistill.models.plan import Plan
 from diffdistill.registry import MODELS, build_part
@@ -100,6 +102,8 @@ class StudentPlan(Plan):
             self.check_adapter()
         self.check_losses()
         self.method.check(self)
+        if self.losses:
+            self.critics = self.build_critics()
 
     def check_guidance_embedding(self, config: Mapping) -> int:
         """Raise InputError for a width that diffusers could not build, or that is not the one the teacher has."""
@@ -147,6 +151,29 @@ class StudentPlan(Plan):
             return super().component_on_meta(name)
         with torch.device("meta"):  # one of its own: others share that of `build_on_meta`
             return freeze_layers(build(self.family.denoiser_class, self.config), self.frozen)
+
+    def build_critics(self) -> Critics:
+        """The critics on the meta device; raises InputError for an adapter of a teacher that is not the student's base."""
+        denoiser, theirs, critics = self.family.denoiser_class, self.family.denoiser_config, Critics()
+        for name, (critic, where) in self.describe_critics(build_on_meta(denoiser, theirs)).items():
+            if isinstance(critic, nn.Module):
+                critics[name] = critic.requires_grad_(True)
+                continue
+            if not self.student_is_teacher:
+                raise InputError(
+                    f"{where}.{name} is an adapter of the teacher, which is not the student's base: {self.why_not_teacher};"
+                    f" leave {where}.{name} out, for a full copy of the teacher"
+                )
+            with torch.device("meta"):
+                critics[name] = adapter_tree(build(denoiser, theirs), critic, f"{where}.{name}", name)
+        return critics
+
+    @property
+    def why_not_teacher(self) -> str:
+        """Says why the student is not the teacher with an adapter."""
+        if not self.adapters:
+            return "the student is trained whole, without model.student.adapter"
+        return "the student has a checkpoint of its own" if self.checkpoint else "the student is a cut"
 
     def check_adapter(self) -> None:
         """Raise InputError for what an adapter cannot do: everything else in the student is frozen."""

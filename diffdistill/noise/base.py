@@ -1,7 +1,9 @@
 """What both kinds of noise have in common, and what is asked of each."""
 
+import copy
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from diffdistill.errors import InputError
@@ -33,6 +35,14 @@ class NoiseSchedule:
         """The same noise for a denoiser with another prediction type."""
         raise NotImplementedError
 
+    def of_sample(self) -> "NoiseSchedule":
+        """The same noise for a prediction that is x_0 itself."""
+        same = copy.copy(self)
+        same.prediction_type, same.error_ratio = "sample", torch.ones_like
+        same.to_sample = same.from_sample = lambda sample, noisy, timesteps: sample
+        same.target = lambda latents, noise, timesteps: latents
+        return same
+
     def coefficients(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at `timesteps` (B,), shaped to broadcast over `like` (B, ...); 1 and 0 at `clean`."""
         raise NotImplementedError
@@ -61,6 +71,10 @@ class NoiseSchedule:
 
     def consistency_sampler(self, steps: int, grid: int) -> dict:
         """A diffusers scheduler that renoises the x_0 that was predicted: type, and changes to its config."""
+        raise NotImplementedError
+
+    def renoising_sampler(self, steps: int) -> dict:
+        """How a pipeline takes `steps` on `grid` and noises x_0 anew between them: `scheduler`, and more of its call."""
         raise NotImplementedError
 
     def scheduler_changes(self, scheduler_class: type, key: str) -> dict:

@@ -107,6 +107,12 @@ class FlowMatching(NoiseSchedule):
         )
         return dict(type="FlowMatchLCMScheduler", shift_terminal=last)
 
+    def renoising_sampler(self, steps: int) -> dict:
+        scheduler = dict(type="FlowMatchLCMScheduler", shift_terminal=None)
+        # Its own sigmas are not evenly spaced before they are shifted.
+        even = {} if self.sigmas_given else dict(sigmas=[part / steps for part in range(steps, 0, -1)])
+        return dict(scheduler=scheduler, **even)
+
     def scheduler_changes(self, scheduler_class: type, key: str) -> dict:
         """The shift; and a solver that can sample flows beside other noise, such as DPM-Solver++, is told to do so."""
         shift = {} if callable(self.shift) else dict(shift=self.shift)

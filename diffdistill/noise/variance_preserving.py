@@ -59,6 +59,9 @@ class VariancePreserving(NoiseSchedule):
     def consistency_sampler(self, steps: int, grid: int) -> dict:
         return dict(type="LCMScheduler", original_inference_steps=grid, timestep_scaling=10.0, clip_sample=False)
 
+    def renoising_sampler(self, steps: int) -> dict:
+        return dict(scheduler=self.consistency_sampler(steps, steps))
+
     def scheduler_changes(self, scheduler_class: type, key: str) -> dict:
         if scheduler_class.__name__.startswith("FlowMatch"):
             raise InputError(

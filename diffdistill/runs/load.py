@@ -49,7 +49,7 @@ class Trained:
 
     def load(self, averaged: bool | None = None) -> DiffusionModel:
         """The model in eval mode, on the training device; `averaged`: see `read_weights`."""
-        model = build_model(self.model, self.plan).to(get_device()).eval()
+        model = build_model(self.model, self.plan.without_critics()).to(get_device()).eval()
         if not self.is_folder:
             model.load_state_dict(read_weights(str(self.path), averaged))
         elif not self.is_student:
@@ -92,5 +92,5 @@ def read_weights(file: str, averaged: bool | None = None) -> dict[str, Tensor]:
     if averaged and raw is None:
         raise InputError(f"--ema: {file} is of a run that kept no EMA; leave the option out")
     if averaged is not False or raw is None:
-        return saved["state_dict"]
+        return {name: tensor for name, tensor in saved["state_dict"].items() if not name.startswith("critics.")}
     return {name.removeprefix("module."): tensor for name, tensor in raw.items() if name.startswith("module.")}

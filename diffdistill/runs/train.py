@@ -47,8 +47,9 @@ def train_one(config: Config, resume: str | None, launcher: str) -> None:
     name_class_folder(config)
     plan = check(config, config.get("load_from"))
     build = functools.partial(build_model, config.model, plan)
-    # SDXL reads its first text encoder before the last layer, which then has no gradients: DDP must not wait for them.
-    config.find_unused_parameters = plan is not None and len(plan.on_meta) > 1
+    # SDXL reads its first text encoder before the last layer, which then has no gradients, and in a turn of its critics the
+    # student has none: DDP must not wait for them.
+    config.find_unused_parameters = plan is not None and (plan.trains_text or plan.method.ratio > 1)
     if launcher != "none":
         start_ranks(config)
         if not torch.cuda.is_available() and not config.get("model_wrapper_cfg"):

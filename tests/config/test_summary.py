@@ -84,6 +84,7 @@ def test_memory_of_ssd_1b(ssd_1b):
     assert memory.pop("total") == pytest.approx(sum(memory.values()), abs=0.03)
     assert memory == dict(
         weights=5.33,
+        critics=0,
         gradients=5.33,
         optimizer=0.89,
         ema=0,

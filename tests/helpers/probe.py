@@ -15,7 +15,7 @@ class Probe(Hook):
     seeds: ClassVar = []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.losses.append(outputs["loss_task"].item())
+        self.losses.append(outputs["loss"].item())
         self.seeds.append(torch.initial_seed())  # from which a step's noise and timesteps follow
         self.captions = data_batch["caption"]
 

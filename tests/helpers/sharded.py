@@ -34,8 +34,15 @@ KINDS = dict(
     checkpointing=dict(teacher=SDXL, losses=TASK, gradient_checkpointing=True),
     recovery=dict(teacher=SD3, student=CUT, losses=FEATURES, feature_pairs=BOTH, method=dict(type="BlockRecovery")),
     average=dict(teacher=SD3, student=CUT, losses=TASK, method=dict(type="LatentConsistency", guidance_scale=4.0)),
+    matching=dict(teacher=SD3, student=CUT, losses=TASK, method=dict(type="DistributionMatching", steps=2)),
     adapter_of_teacher=dict(teacher=SD3, student=dict(adapter=LORA | dict(target_modules=["to_q"])), losses=ALL),
     adapter=dict(teacher=SD3, student=CUT | dict(adapter=LORA | dict(target_modules=["to_q"], use_dora=True)), losses=ALL),
+    adapters_in_three_roles=dict(
+        teacher=SDXL,
+        student=dict(adapter=LORA | dict(target_modules=["to_q"])),
+        losses=TASK,
+        method=dict(type="DistributionMatching", fake_score=LORA | dict(target_modules=["to_q", "to_k"])),
+    ),
     text_encoders=dict(base=SDXL, finetune_text_encoder=True, losses=TASK),
     text_adapters=dict(
         base=SDXL,

@@ -19,7 +19,7 @@ from kinds import KINDS
 from diffdistill.config.check import check_model
 from diffdistill.config.read import load_config
 from diffdistill.datasets.cache import BAD, Cache, Texts
-from diffdistill.models.encoding import CachedEncoding
+from diffdistill.models.cached import CachedEncoding
 from diffdistill.registry import DATASETS
 
 
