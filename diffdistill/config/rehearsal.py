@@ -44,7 +44,7 @@ class Rehearsal(Distiller):
         vars(self).update(frozen=SimpleNamespace(pipeline=SimpleNamespace(denoiser=teacher), student=student))
         self.get_average = lambda: student if plan.method.needs_average else None
         self.add_critics(plan.describe_critics(teacher) if plan.critics else {}, recomputed)
-        for denoiser in (student, *self.critics.values()):
+        for denoiser in (student, *self.critics.values(), *[teacher] * self.differentiates_teacher):
             if hasattr(denoiser, "enable_gradient_checkpointing"):
                 recompute(denoiser, recomputed, kernels.contexts)
 

@@ -89,4 +89,5 @@ class LatentConsistency(Method):
         target = consistency(target, nearer, later, schedule)
         step = model.take_step(noisy, timesteps, condition, target, teacher_features=features)
         said = schedule.to_sample(step.prediction.float(), noisy, timesteps)
-        return dataclasses.replace(step, prediction=consistency(said, noisy, timesteps, schedule))
+        said = consistency(said, noisy, timesteps, schedule)
+        return dataclasses.replace(step, prediction=said, sample=said)
