@@ -1,5 +1,7 @@
 """The adversarial loss: what the student, its discriminator and the networks between them learn, for every family."""
 
+import importlib.util
+
 import kinds
 import pytest
 import tiny
@@ -254,6 +256,23 @@ def test_half_precision(tiny_sd, batch, dtype):
     torch.manual_seed(0)
     exact = of("trained.", gradients(build(tiny_sd), batch))
     assert exact.keys() == of("trained.", found).keys()
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("torchao"), reason="torchao is not installed")
+def test_a_teacher_in_8_bits(tiny_sd3):
+    """Gradients pass through it, and are nearly those through the teacher as it was."""
+    found = []
+    for quantize in (None, "int8"):
+        torch.manual_seed(0)
+        teacher = dict(type="StableDiffusion3", checkpoint=str(tiny_sd3), quantize=quantize)
+        model = Distiller(teacher=teacher, method=GRID, losses=adversarial())
+        assert any(hasattr(each, "qdata") for each in model.teacher.parameters()) == bool(quantize)
+        torch.manual_seed(1)
+        pictures = torch.rand(2, 3, 32, 32) * 2 - 1
+        found.append(gradients(model, dict(pixel_values=pictures, caption=["a dog", "a red circle"])))
+    for part in ("trained.", "critics."):
+        ours, exact = (torch.cat([each.flatten() for each in of(part, side).values()]) for side in (found[1], found[0]))
+        assert 0 < (ours - exact).norm() < 0.5 * exact.norm()
 
 
 # Every family
