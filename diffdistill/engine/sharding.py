@@ -51,7 +51,9 @@ class FullyShard(nn.Module):
             for model in models.values():
                 if can_be_sharded(model):
                     trained = any(parameter.requires_grad for parameter in model.parameters())
-                    shard(model, units_of(module, model), self.mesh, module.dtype if trained else None)
+                    # A gradient that starts at the teacher's features does not pass its output, which would gather the rest.
+                    kept = model is module.teacher and module.differentiates_teacher
+                    shard(model, units_of(module, model), self.mesh, module.dtype if trained else None, kept)
             # All that a step calls is a part of this root. Even blocks that are called by themselves are then initialised.
             fully_shard(module, mesh=self.mesh, reshard_after_forward=True)
         self.module = module.to(get_device())
@@ -131,11 +133,12 @@ class ShardedCopy(nn.Module):
         return self
 
 
-def shard(model: nn.Module, units: Sequence[str], mesh: DeviceMesh, dtype: torch.dtype | None) -> None:
+def shard(model: nn.Module, units: Sequence[str], mesh: DeviceMesh, dtype: torch.dtype | None, kept: bool = False) -> None:
     """Shard `model`, each of the modules `units` for itself; what is trained starts from the values of the first rank.
 
     Units go to the training device one after the other, so that it never holds all. `dtype`: of gathered parameters that
-    are fp32 and trained; under autocast alone, every rank would keep a cast copy of all of them until backward.
+    are fp32 and trained; under autocast alone, every rank would keep a cast copy of all of them until backward. `kept`: what
+    is in no unit stays whole once it was gathered.
     """
     policy = MixedPrecisionPolicy()
     if dtype not in (None, torch.float32):
@@ -148,7 +151,7 @@ def shard(model: nn.Module, units: Sequence[str], mesh: DeviceMesh, dtype: torch
             if parameter.requires_grad:  # some may start from random values
                 broadcast(parameter.data)
         kind = type(unit)
-        fully_shard(unit, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
+        fully_shard(unit, mesh=mesh, reshard_after_forward=not (kept and unit is model), mp_policy=policy)
         for name in ("__module__", "__name__", "__qualname__"):  # libraries look up a class by them, and find it so
             setattr(type(unit), name, getattr(kind, name))
 

@@ -128,9 +128,8 @@ class AdversarialLoss(Loss):
                 loss = loss + self.r1 * steepness(discriminator, features)
             elif self.r1:
                 near = discriminator(look(noisy + self.r1_sigma * torch.randn_like(noisy), timesteps))
-                loss = loss + self.r1 * mean_of(
-                    torch.square, [here - there for here, there in zip(of_real, near, strict=True)]
-                )
+                changes = [here - there for here, there in zip(of_real, near, strict=True)]
+                loss = loss + self.r1 * mean_of(torch.square, changes)
             if model.turn.student:
 
                 def score(sample: Tensor) -> Tensor:
@@ -164,11 +163,9 @@ def sample_of(step: Step) -> Tensor:
 
 def as_sample(step: Step, prediction: Tensor) -> Tensor:
     """The x_0 that a prediction of a step stands for; of methods that say their sample, all predictions are x_0 already."""
-    return (
-        prediction.float()
-        if step.sample is not None
-        else step.schedule.to_sample(prediction.float(), step.noisy, step.timesteps)
-    )
+    if step.sample is not None:
+        return prediction.float()
+    return step.schedule.to_sample(prediction.float(), step.noisy, step.timesteps)
 
 
 def mean_of(cost: Callable[[Tensor], Tensor], logits: Sequence[Tensor]) -> Tensor:
