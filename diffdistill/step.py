@@ -24,7 +24,7 @@ class Step:
     For critics: `sample` is the x_0 that the student draws or estimates, with its gradient in a turn of the student;
     `latents` are those of the data, and `condition` is their conditioning. `critic_losses` are the losses of the critics by
     name: none of their gradients reaches the student, and no other loss has one for a critic. `terms` are what losses that
-    own critics have found for the student.
+    own critics have found for the student. `figures` are logged by name, beside the losses.
     """
 
     noisy: Tensor
@@ -40,6 +40,7 @@ class Step:
     condition: dict | None = None
     critic_losses: dict[str, Tensor] = field(default_factory=dict)
     terms: dict[str, Tensor] = field(default_factory=dict)
+    figures: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Turn(NamedTuple):
@@ -52,13 +53,15 @@ class Turn(NamedTuple):
 def at_sample(sample: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
     """`score(sample)`, a scalar whose gradient reaches `sample`, and none of the networks that `score` runs.
 
-    Its gradient is taken at a copy of the sample that has no history. So one backward serves student and critics alike.
+    Its gradient is taken at a copy of the sample that has no history. So one backward serves student and critics alike. On
+    its way through networks in fp16 it is scaled up, as the gradient at one of so many latents is small.
     """
     leaf = sample.detach().requires_grad_()
+    scale = leaf.numel() ** 0.5
     with torch.enable_grad():
         value = score(leaf)
-    (gradient,) = torch.autograd.grad(value, leaf)
-    return value.detach() + ((sample - sample.detach()) * gradient).sum()
+        (gradient,) = torch.autograd.grad(value * scale, leaf)
+    return value.detach() + ((sample - sample.detach()) * (gradient / scale)).sum()
 
 
 def prior_weights(is_prior: Tensor, prior_weight: float) -> Tensor:

@@ -126,7 +126,7 @@ def check_model(model: Mapping) -> Plan | None:
     if plan.losses and not trainable(plan.on_meta):
         raise InputError("the model trains nothing: model.student.frozen, or an adapter's inference_mode, leaves no weight")
     for name, loss in plan.losses.items():
-        if loss.needs_teacher and not loss.needs_features and not plan.method.compares:
+        if loss.compares and not plan.method.compares:
             raise InputError(
                 f"model.losses.{name}: {type(plan.method).__name__} has no prediction of the teacher to compare with; set"
                 f" model.losses.{name}=None"

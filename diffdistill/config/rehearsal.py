@@ -55,8 +55,11 @@ class Rehearsal(Distiller):
 
     def predict(self, denoiser: nn.Module, noisy: Tensor, timesteps: Tensor, condition: dict) -> Tensor:
         """Call `denoiser` on example inputs of the size and batch of `noisy`; returns a tensor of that shape."""
-        inputs = rules_of(type(denoiser)).inputs(denoiser.config, noisy.shape[-1])
-        output = denoiser(**batch_of(inputs, len(noisy), noisy.dtype), return_dict=False)[0]
+        inputs = batch_of(rules_of(type(denoiser)).inputs(denoiser.config, noisy.shape[-1]), len(noisy), noisy.dtype)
+        name, latents = next(iter(inputs.items()))
+        if latents.numel() == noisy.numel():  # so that there is a gradient at what is noisy
+            inputs[name] = noisy.reshape(latents.shape)
+        output = denoiser(**inputs, return_dict=False)[0]
         return output.reshape(len(noisy), -1)[:, : noisy[0].numel()].reshape(noisy.shape)
 
     def replace_captions(self, condition: dict, captions) -> dict:

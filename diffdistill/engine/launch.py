@@ -113,6 +113,12 @@ def check_sharding(config: Config, plan: Plan | None) -> None:
             f"{where}: {type(plan.method).__name__} calls single blocks of a student with an adapter before it calls the"
             " student, which cannot be in pieces then; train the student whole, without model.student.adapter"
         )
+    for name, loss in plan.losses.items():
+        if getattr(loss, "runs", ()):
+            raise InputError(
+                f"{where}: model.losses.{name} ({type(loss).__name__}) takes gradients at features inside a network, which"
+                " do not pass the output of one in pieces; leave model_wrapper_cfg out, so that every rank has it whole"
+            )
     name = config.optim_wrapper.optimizer.type
     kind = OPTIMIZERS.get(name) if isinstance(name, str) else name
     if not plan.adapters and (kind.__name__ == "Adafactor" or kind.__module__.startswith("bitsandbytes")):

@@ -1,6 +1,6 @@
 """What all losses share: a weighted term of a step, and the comparison of two predictions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -8,18 +8,24 @@ from diffdistill.losses.distance import squared_error, squared_errors
 from diffdistill.registry import MODELS, build_part
 from diffdistill.step import Step
 
+TEACHER = "teacher"  # in `Loss.runs`: the frozen denoiser, and not a critic
+
 
 class Loss:
     """A weighted term of the training loss.
 
     `needs_teacher` and `needs_features` tell the model what must be computed, so that a run without either keeps no
-    teacher in memory. `needs_prior` asks for class pictures that losses of the data leave out.
+    teacher in memory. `compares` says whether it scores `teacher_prediction`; `needs_prior` asks for class pictures that
+    losses of the data leave out, `needs_pictures` for pictures where the method needs none; `runs` names the denoisers
+    through which it takes gradients: "teacher", or critics of the method.
     """
 
     needs_teacher = False
     needs_features = False
+    compares = False
     needs_prior = False
-    needs_pictures = False  # beside what the method needs
+    needs_pictures = False
+    runs: Sequence[str] = ()
 
     def __init__(self, weight: float = 1.0):
         self.weight = weight

@@ -18,6 +18,7 @@ class OutputKD(PredictionLoss):
     """
 
     needs_teacher = True
+    compares = True
 
     def score(self, step: Step) -> Tensor:
         return self.compare(step, step.teacher_prediction)

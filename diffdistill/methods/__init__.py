@@ -2,6 +2,7 @@
 
 from diffdistill.methods.consistency import LatentConsistency
 from diffdistill.methods.denoising import DenoisingKD
+from diffdistill.methods.grid import GridDenoising
 from diffdistill.methods.guidance import GuidanceDistillation
 from diffdistill.methods.matching import DistributionMatching
 from diffdistill.methods.parts.captions import RandomConditioning
@@ -24,6 +25,7 @@ __all__ = [
     "CubicTimesteps",
     "DenoisingKD",
     "DistributionMatching",
+    "GridDenoising",
     "GuidanceDistillation",
     "LatentConsistency",
     "LogitNormalTimesteps",

@@ -97,10 +97,11 @@ class Method:
     `needs_teacher` keeps the teacher's denoiser in memory whatever the losses need; `needs_average` asks for the moving
     average of the student; `predicts` says whether the step has a prediction to compare, beside features, and `compares`
     whether it may have the teacher's on the same input, which `OutputKD` scores; `smallest_batch` is the number of samples
-    that a batch must have; `needs_pictures` says whether their latents count, and not their shape alone; `sampler_times`
-    are the `GridTimesteps` of a sampler of few steps, where no others are trained; `captions` are those that it shows beside
-    the data's own. Of `ratio` turns, each of which trains the critics, the last one trains the student too. A method has no
-    state that changes: all it returns follows from its arguments and from torch's random numbers.
+    that a batch must have; `needs_pictures` says whether their latents count, and not their shape alone; `targets_pictures`
+    whether the target stands for a clean picture; `sampler_times` are the `GridTimesteps` of a sampler of few steps, where
+    no others are trained; `captions` are those that it shows beside the data's own. Of `ratio` turns, each of which trains
+    the critics, the last one trains the student too. A method has no state that changes: all it returns follows from its
+    arguments and from torch's random numbers.
     """
 
     needs_teacher = False
@@ -111,6 +112,7 @@ class Method:
     sampler_times = None
     captions: Sequence[str] = ()
     needs_pictures = True
+    targets_pictures = True
     ratio = 1
 
     def critics(self, plan: PlannedModel, teacher: nn.Module) -> Mapping[str, nn.Module | Mapping]:

@@ -89,6 +89,7 @@ class LatentConsistency(Method):
         self.steps = (phases if phases > 1 else 4) if steps is None else steps
         self.check_steps(self.steps, "model.method.steps")
         self.needs_average = target == "average"
+        self.targets_pictures = phases == 1  # that of a phase is at its edge
 
     def check_steps(self, steps: int, key: str) -> None:
         """Raise InputError, naming `key`, for steps that the sampler does not take."""
@@ -144,4 +145,5 @@ class LatentConsistency(Method):
         target = self.function(target, nearer, later, edges, schedule)
         step = model.take_step(noisy, timesteps, condition, target, teacher_features=features)
         said = schedule.to_sample(step.prediction.float(), noisy, timesteps)
-        return dataclasses.replace(step, prediction=self.function(said, noisy, timesteps, edges, schedule))
+        reached = self.function(said, noisy, timesteps, edges, schedule)
+        return dataclasses.replace(step, prediction=reached, sample=reached if self.phases == 1 else said)

@@ -49,6 +49,7 @@ class DistributionMatching(Method):
 
     needs_teacher = True
     needs_pictures = False
+    targets_pictures = False
     compares = False
 
     def __init__(
@@ -78,7 +79,7 @@ class DistributionMatching(Method):
     def check(self, plan: PlannedModel) -> None:
         plan.noise_schedule.check_steps(self.steps, "model.method.steps")
         if self.timesteps:
-            self.timesteps.check(len(plan.noise_schedule))
+            self.timesteps.check(plan.noise_schedule)
         if self.guidance is None:
             return
         self.guidance.check(plan)

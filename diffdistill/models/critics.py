@@ -1,6 +1,6 @@
 """Networks beside the student: fake scores and heads of discriminators, which never leave the run."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from diffusers import ModelMixin
@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import noop_context_fn
 
 from diffdistill.errors import InputError
-from diffdistill.losses.base import Loss
+from diffdistill.losses.base import TEACHER, Loss
+from diffdistill.methods.base import Features
 from diffdistill.models.adapters import adapter_on, adapter_tree, same_adapters
 from diffdistill.step import Step, Turn
+from diffdistill.students.features import FeatureTaps
 from diffdistill.students.recompute import Choice, recompute
 
 
@@ -69,6 +71,14 @@ class CriticisedModel(BaseModel):
                 self.critics[name] = adapter_tree(self.student, critic, f"{where}.{name}", name)
                 self.adapter_critics.append(name)
                 recompute(self.student, recomputed, same_adapters(self.student, contexts))
+        if self.differentiates_teacher:
+            recompute(self.teacher, recomputed, contexts)
+
+    @property
+    def differentiates_teacher(self) -> bool:
+        """Whether a loss takes gradients through a teacher that is a model of its own."""
+        runs = (getattr(loss, "runs", ()) for loss in self.losses.values())
+        return self.teacher is not self.student and any(TEACHER in names for names in runs)
 
     def begin(self, iteration: int, update: int) -> None:
         """Say which iteration begins, and to which update it belongs, both from 0; the turn follows."""
@@ -88,13 +98,30 @@ class CriticisedModel(BaseModel):
         with self.critic(name) as denoiser, self.autocast():
             return self.family.predict(denoiser, noisy, timesteps, condition).float()
 
+    @contextmanager
+    def tapped(self, network: str, layers: Sequence[str], condition: dict) -> Iterator[Callable[[Tensor, Tensor], Features]]:
+        """Inside the block, what gives the features of `layers` at (noisy latents, timesteps), in the compute dtype.
+
+        `network` is "teacher" or the name of a critic. A gradient through it must be taken inside the block as well, since
+        the network may be one of several adapters of one model, and run again in backward.
+        """
+        with self.denoiser(teacher=True) if network == TEACHER else self.critic(network) as denoiser:
+            taps = FeatureTaps(denoiser, layers)
+
+            def look(noisy: Tensor, timesteps: Tensor) -> Features:
+                with taps.record() as features, self.autocast():
+                    self.family.predict(denoiser, noisy.to(self.dtype), timesteps, condition)
+                return features
+
+            yield look
+
     def score(self, step: Step) -> dict[str, Tensor]:
         """The terms of a step by their names in the log: those of the student where it is its turn, and of its critics."""
         for loss in self.losses.values():
             if isinstance(loss, Loss):  # any callable will do, without critics
                 loss.train_critics(self, step)
         terms = {name: loss(step) for name, loss in self.losses.items()} if self.turn.student else {}
-        return {f"loss_{name}": term for name, term in (terms | step.critic_losses).items()}
+        return {f"loss_{name}": term for name, term in (terms | step.critic_losses).items()} | step.figures
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of this rank, which is differentiated, and what is logged: terms and sum, averaged over ranks."""

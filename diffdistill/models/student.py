@@ -1,7 +1,7 @@
 """What a config decides about a student before any weight is loaded."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -9,6 +9,7 @@ from torch import nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.losses.base import TEACHER
 from diffdistill.models.adapters import adapter_tree
 from diffdistill.models.critics import Critics
 from diffdistill.models.frozen import freeze_layers
@@ -155,7 +156,9 @@ class StudentPlan(Plan):
     def build_critics(self) -> Critics:
         """The critics on the meta device; raises InputError for an adapter of a teacher that is not the student's base."""
         denoiser, theirs, critics = self.family.denoiser_class, self.family.denoiser_config, Critics()
-        for name, (critic, where) in self.describe_critics(build_on_meta(denoiser, theirs)).items():
+        described = self.describe_critics(build_on_meta(denoiser, theirs))
+        self.check_runs([name for name, (_, where) in described.items() if where == "model.method"])
+        for name, (critic, where) in described.items():
             if isinstance(critic, nn.Module):
                 critics[name] = critic.requires_grad_(True)
                 continue
@@ -167,6 +170,17 @@ class StudentPlan(Plan):
             with torch.device("meta"):
                 critics[name] = adapter_tree(build(denoiser, theirs), critic, f"{where}.{name}", name)
         return critics
+
+    def check_runs(self, known: Sequence[str]) -> None:
+        """Raise InputError for a loss that runs a network that is neither the teacher nor `known`, the method's."""
+        for name, loss in self.losses.items():
+            for critic in loss.runs:
+                if critic not in (TEACHER, *known):
+                    trains = f"trains {', '.join(known)}" if known else "trains none"
+                    raise InputError(
+                        f"model.losses.{name}.network={critic!r}: that is 'teacher' or a network that the method trains, and"
+                        f" {type(self.method).__name__} {trains}"
+                    )
 
     @property
     def why_not_teacher(self) -> str:

@@ -11,12 +11,14 @@ from diffdistill.config.memory import SAVERS, Memory, stored
 from diffdistill.config.storage import LiveBytes
 from diffdistill.engine import MixedPrecision, OptimizerInBackward
 from diffdistill.errors import InputError
+from diffdistill.losses.base import Loss
 from diffdistill.models.base import build_model
 
 LOSSES = dict(task=dict(type="TaskLoss"), output=dict(type="OutputKD"), feature=dict(type="FeatureKD"))
 LORA = dict(type="LoraConfig", r=4, target_modules=["to_q", "to_v"])
 CUT = {"mid_block.*": []}
 SDXL = dict(type="StableDiffusionXL", size=64)
+ADVERSARIAL = SDXL | dict(method=dict(type="GridDenoising"), losses=dict(adversarial=dict(type="AdversarialLoss", r1=1.0)))
 SD3 = dict(type="StableDiffusion3", size=64, keep={"transformer_blocks": [0, 3]})
 
 
@@ -66,6 +68,8 @@ def held_by_a_step(config, plan) -> int:
         ("thin_sdxl", SDXL | dict(wrapper="OptimizerInBackward", gradient_checkpointing=True)),
         ("thin_sdxl", SDXL | dict(counts=2, dtype="bfloat16")),
         ("thin_sdxl", SDXL | dict(keep={}, student=dict(adapter=LORA), losses=dict(task=dict(type="TaskLoss")))),
+        ("thin_sdxl", ADVERSARIAL),
+        ("thin_sdxl", ADVERSARIAL | dict(gradient_checkpointing=True)),
         ("tiny_sd3", SD3),
         ("tiny_sd3", SD3 | dict(dtype="bfloat16", gradient_checkpointing=True)),
         ("tiny_sd3", SD3 | dict(method=dict(type="BlockRecovery"), losses=dict(feature=dict(type="FeatureKD")))),
@@ -77,6 +81,8 @@ def held_by_a_step(config, plan) -> int:
         "released",
         "accumulated-bf16",
         "lora",
+        "adversarial",
+        "adversarial-recomputed",
         "sd3",
         "sd3-recomputed-bf16",
         "recovery",
@@ -90,12 +96,10 @@ def test_a_real_step_holds_what_is_estimated(kind, options, request):
     assert estimate == pytest.approx(held_by_a_step(config, plan), rel=0.1)
 
 
-class Looking(nn.Module):
+class Looking(Loss):
     """A loss that looks at a value, which the meta device has not."""
 
-    needs_teacher = needs_features = False
-
-    def forward(self, step):
+    def score(self, step):
         return step.prediction.mean() * step.prediction.sum().item()
 
 

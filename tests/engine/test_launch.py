@@ -65,6 +65,10 @@ def test_ranks_that_are_not_there_are_one_line(tmp_path, monkeypatch, changes, o
             | {"model.losses": dict(_delete_=True, feature=dict(type="FeatureKD"))},
             "train the student whole",
         ),
+        (
+            SHARDED | {"model.losses": dict(_delete_=True, gan=dict(type="AdversarialLoss"))},
+            r"model.losses.gan \(AdversarialLoss\) takes gradients at features inside a network",
+        ),
     ],
 )
 def test_what_several_ranks_cannot_do_is_one_line(tmp_path, monkeypatch, changes, said):

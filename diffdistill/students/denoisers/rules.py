@@ -36,6 +36,8 @@ class DenoiserRules:
         latent_size: config -> the width of the latents at the native resolution.
         streams: pattern of layers that return several tensors -> the names of these, in their order; "picture" is the one to
             compare where a pair names none.
+        innermost: patterns of layers, of which the first that fits any says where a picture is smallest; none where it
+            has one size throughout.
         guidance_key: of the config, which says whether, or how wide, the guidance scale is embedded.
         add_guidance: (student, width): adds such an embedding; None where that cannot be done.
     """
@@ -49,6 +51,7 @@ class DenoiserRules:
     place: Callable[[str], tuple[str, tuple] | None] = numbered
     latent_size: Callable[[Mapping], int] = sample_size
     streams: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    innermost: tuple[str, ...] = ()
     guidance_key: str | None = None
     add_guidance: Callable[[nn.Module, int], None] | None = None
 

@@ -120,6 +120,7 @@ register(
         layers=("*_blocks.*.resnets.*", "*_blocks.*.attentions.*", "mid_block.resnets.*", "mid_block.attentions.*"),
         parts={"down": "down_blocks", "mid": "mid_block", "up": "up_blocks"},
         place=unet_place,
+        innermost=("mid_block", "down_blocks.*"),
         guidance_key="time_cond_proj_dim",
         add_guidance=embed_guidance,
     ),
