@@ -5,9 +5,9 @@ where the authors train adapters; the embedding of the scale, its range and the 
 loss, human feedback or score distillation, which the authors add.
 """
 
-_base_ = ["./lcm.py"]
+_base_ = ["./latent_consistency.py"]
 
-method = dict(method=dict(grid=40, phases=8))
+method = dict(student=dict(guidance_embedding=256), method=dict(grid=40, phases=8))
 stages = [
     dict(name="phases_8"),
     dict(name="phases_4", model=dict(method=dict(phases=4))),

@@ -4,10 +4,14 @@ Each stage trains the student of the one before it on; the teacher stays the sam
 the learning rate falling to zero within each stage.
 """
 
-_base_ = ["./pcm_shapes.py"]
+_base_ = ["../schedules/shapes_100.py"]
 
-method = dict(method=dict(phases=8))
+method = dict(
+    method=dict(_delete_=True, type="LatentConsistency", guidance_scale=[2.0, 4.0], grid=40, phases=8),
+    losses=dict(task=dict(distance=dict(type="PseudoHuber", per_element=True)), output=None, feature=None),
+)
 train_cfg = dict(max_iters=150, val_interval=150)
+optim_wrapper = dict(optimizer=dict(lr=1e-4))
 param_scheduler = [dict(type="LinearLR", start_factor=1.0, end_factor=0.0, end=150, by_epoch=False)]
 stages = [
     dict(name="phases_8"),

@@ -4,10 +4,18 @@ The first stage is that of progressive_shapes.py. In the second the fake score l
 (Luo et al., 2025, arXiv:2503.06674, TDM), 2.5 times as fast. `losses` holds DMD2's (Yin et al., 2024, arXiv:2405.14867).
 """
 
-_base_ = ["./progressive_shapes.py"]
+_base_ = ["../schedules/shapes_100.py"]
 
+method = dict(
+    student=dict(prediction_type="v_prediction"),
+    method=dict(_delete_=True, type="ProgressiveDistillation", steps=8),
+    losses=dict(output=None, feature=None),
+)
+train_cfg = dict(max_iters=300, val_interval=300)
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+param_scheduler = [dict(type="LinearLR", start_factor=1.0, end_factor=0.0, end=300, by_epoch=False)]
 stages = [
-    _base_.stages[0],
+    dict(name="guided_8", model=dict(method=dict(guidance_scale=3.0))),
     dict(
         name="matched",
         model=dict(
