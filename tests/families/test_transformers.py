@@ -141,7 +141,8 @@ def test_decoding_is_the_pipelines(loaded):
     assert latents.shape == loaded.noise().shape
     pictures = loaded.family.decode(loaded.pipeline, latents)
     assert pictures.shape == (2, HEIGHT, WIDTH, 3)
-    assert np.array_equal(pictures, (loaded.draw(kind="np") * 255).round().astype(np.uint8))
+    # Rounded to the nearest; a value at a half may fall to either side, by the last bit of what a processor computes.
+    assert np.abs(pictures - loaded.draw(kind="np") * 255).max() < 0.501
 
 
 @torch.no_grad()
