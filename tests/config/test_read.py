@@ -119,7 +119,10 @@ def plan_of_json(model: str) -> Plan:
 
 def plan_of(config: Config) -> Plan:
     """The plan of a config, shared by those that agree on what it is made of. The order of keys counts as a difference."""
-    model = {key: value for key, value in config.model.to_dict().items() if key not in ("dtype", "sampling")}
+    left_out = ("dtype", "sampling", "assistant")  # an assistant is a file of another run
+    model = {key: value for key, value in config.model.to_dict().items() if key not in left_out}
+    if "GridTimesteps" in str(model.get("method")):  # which are those of the sampler of the config's own teacher
+        del model["method"]["timesteps"]
     losses = {name: dict(type=loss["type"]) for name, loss in (model.pop("losses", None) or {}).items() if loss}
     return plan_of_json(json.dumps(model | dict(losses=losses)))
 
