@@ -147,7 +147,7 @@ def check_loader(config: Config, part: str, dataset, needs: tuple[str, ...], ite
     if item is not None and (lacking := [name for name in needs if name not in item]):
         hint = "; PackInputs, as the last transform of its pipeline, makes them" if "image" in item else ""
         raise InputError(f"{where}.dataset: a sample has {', '.join(item)}, and no {' and no '.join(lacking)}{hint}")
-    pictures = needs[:1] if part == "train" else ()
+    pictures = [name for name in needs[:1] if name != "caption"] if part == "train" else ()  # captions alone may do
     if pictures and item and not (isinstance(batch, Mapping) and torch.is_tensor(batch[pictures[0]])):
         raise InputError(f"{where}.collate_fn makes no tensor of {pictures[0]}; use dict(type='default_collate')")
     check_has_batch(loader, part)

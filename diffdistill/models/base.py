@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from diffdistill.datasets.cached import is_cached
 from diffdistill.errors import InputError
 from diffdistill.families.loading import freeze
+from diffdistill.losses.base import Loss
 from diffdistill.methods.base import Features
 from diffdistill.models.adapters import adapter_tree, train_adapters
 from diffdistill.models.cached import CachedEncoding
@@ -145,6 +146,14 @@ class DiffusionModel(Drawing, CriticisedModel):
         step.latents, step.condition = latents, condition
         step.sample_weights = batch.get("weight")
         return self.score(step)
+
+    def score(self, step: Step) -> dict[str, Tensor]:
+        """The terms of a step by their names in the log: those of the student where it is its turn, and of its critics."""
+        for loss in self.losses.values():
+            if isinstance(loss, Loss):  # any callable will do, without critics
+                loss.train_critics(self, step)
+        terms = {name: loss(step) for name, loss in self.losses.items()} if self.turn.student else {}
+        return {f"loss_{name}": term for name, term in (terms | step.critic_losses).items()} | step.figures
 
     def encode(self, batch: dict) -> tuple[Tensor, dict]:
         """Latents (B, C, H, W) in fp32 and the denoiser's conditioning of a batch."""

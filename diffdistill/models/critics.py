@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import noop_context_fn
 
 from diffdistill.errors import InputError
-from diffdistill.losses.base import TEACHER, Loss
+from diffdistill.losses.base import TEACHER
 from diffdistill.methods.base import Features
 from diffdistill.models.adapters import adapter_on, adapter_tree, same_adapters
-from diffdistill.step import Step, Turn
+from diffdistill.step import Turn
 from diffdistill.students.features import FeatureTaps
 from diffdistill.students.recompute import Choice, recompute
 
@@ -114,14 +114,6 @@ class CriticisedModel(BaseModel):
                 return features
 
             yield look
-
-    def score(self, step: Step) -> dict[str, Tensor]:
-        """The terms of a step by their names in the log: those of the student where it is its turn, and of its critics."""
-        for loss in self.losses.values():
-            if isinstance(loss, Loss):  # any callable will do, without critics
-                loss.train_critics(self, step)
-        terms = {name: loss(step) for name, loss in self.losses.items()} if self.turn.student else {}
-        return {f"loss_{name}": term for name, term in (terms | step.critic_losses).items()} | step.figures
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of this rank, which is differentiated, and what is logged: terms and sum, averaged over ranks."""

@@ -33,7 +33,8 @@ def test_pieces_learn_what_the_whole_does(found, kind):
 
 @pytest.mark.parametrize("kind", sharded.KINDS)
 def test_pieces_draw_what_the_whole_does(found, kind):
-    assert found[kind]["pictures"] <= (16 if kind == "bfloat16" else 0)
+    """But for values that the last bits of the weights round to the next level."""
+    assert found[kind]["pictures"] <= (16 if kind == "bfloat16" else 1)
 
 
 @pytest.mark.parametrize("kind", sharded.KINDS)

@@ -164,7 +164,7 @@ def test_no_table_has_two_protocols():
         record("student", 9, 12.345678, clip=0.25),
     ]
     fid, clip = metric_tables(records, "before")
-    assert rows(fid["table"]) == {"": ["before", "this model"], "---": ["---:", "---:"], "fid": ["90", "12.35"]}
+    assert rows(fid["table"]) == {"": ["before", "this model"], "---": ["---:", "---:"], "FID": ["90", "12.35"]}
     assert rows(clip["table"])["clip"] == ["0.25"]
     assert fid["protocol"].startswith(
         "FID: 100 a.csv, seed 0; DDIMScheduler, 4 steps, guidance scale 3; 8 x 8 pixels; weights w"
