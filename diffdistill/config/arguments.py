@@ -34,8 +34,13 @@ def student(
     prediction_type: str | None = None,
     guidance_embedding: int | None = None,
     adapter: Mapping | None = None,
+    quantize: Mapping | None = None,
 ) -> None:
     """The keys of `model.student`; `models.distiller.Distiller` says what they mean."""
+
+
+def quantize(bits: float, group_size: int | None = None, skip: Sequence[str] = (), activations: int | None = None) -> None:
+    """The keys of `model.student.quantize`; `students.quantization.Quantization` says what they mean."""
 
 
 def randomness(seed: int | None = None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
@@ -82,6 +87,7 @@ UNTYPED: dict[str, Sequence[Callable]] = {
     "log_processor": (LogProcessor,),
     "auto_scale_lr": (scaling,),
     "model.student": (student,),
+    "model.student.quantize": (quantize,),
     "model.feature_pairs": (partial(derive_pairs, *4 * [None]),),
 }
 CLIPPING = "optim_wrapper.clip_grad"

@@ -29,7 +29,8 @@ class Distiller(DiffusionModel):
             of a kept layer and those dropped behind it, instead of the kept one's), `frozen` (patterns of layers that are
             not trained), `prediction_type` (instead of the teacher's), `guidance_embedding` (the width of an embedding of
             the guidance scale), `adapter` (a config of peft: the student is frozen and its adapter trained; with all layers
-            kept, one model in memory is the student and, with the adapter off, the teacher).
+            kept, one model in memory is the student and, with the adapter off, the teacher), `quantize` (train it with
+            weights of a few bits; see `Quantization`).
         losses: name -> loss, or None for none; "task" is logged as `loss_task`. Values are logged weighted, so they add up
             to `loss`.
         feature_pairs: `level`, `rule`, `pairs` of `students.features.derive_pairs`.

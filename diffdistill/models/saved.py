@@ -1,5 +1,6 @@
 """What a run leaves of what it trained, on disk: whole models in diffusers' format, adapters for diffusers or peft."""
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,6 +18,7 @@ from diffdistill.files import write_whole
 from diffdistill.models.base import DiffusionModel
 from diffdistill.models.plan import Plan
 from diffdistill.students.cut import first_difference
+from diffdistill.students.quantization import bake, quantized_layers
 
 LORA_FILE, PEFT_FILE = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"  # diffusers' and peft's names
 DORA = "lora_magnitude_vector"
@@ -28,7 +30,12 @@ def trained_whole(model: DiffusionModel) -> dict[str, nn.Module]:
 
 
 def save_models(models: Mapping[str, nn.Module], folder: Path) -> list[Path]:
-    """Write every one of `models` to `folder/<name>`; returns these folders."""
+    """Write every one of `models` to `folder/<name>`; returns these folders.
+
+    Of quantised layers the values are written that they compute with, so that the model draws in plain diffusers what it
+    drew here; their full weights are in the run's checkpoints.
+    """
+    models = {name: bake(copy.deepcopy(model)) if quantized_layers(model) else model for name, model in models.items()}
     return [write_whole(partial(save_model, model), folder / name) for name, model in models.items()]
 
 

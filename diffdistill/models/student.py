@@ -25,6 +25,7 @@ from diffdistill.students.cut import (
 )
 from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.features import derive_pairs, recovering
+from diffdistill.students.quantization import Quantization
 from diffdistill.students.recompute import Choice
 from diffdistill.students.weights import FIRST_WEIGHTS, find_sources, make_student
 
@@ -48,6 +49,7 @@ class StudentPlan(Plan):
             "prediction_type",
             "guidance_embedding",
             "adapter",
+            "quantize",
         ),
         "student.keep": None,
         "feature_pairs": list(inspect.signature(derive_pairs).parameters)[4:],
@@ -68,6 +70,7 @@ class StudentPlan(Plan):
         denoiser, theirs = family.denoiser_class, family.denoiser_config
         self.keep = dict(student.get("keep") or {})
         self.fresh, self.frozen = (list(student.get(key) or []) for key in ("fresh", "frozen"))
+        self.quantization = Quantization(**student.get("quantize") or {})
         self.first_weights = student.get("first_weights") or FIRST_WEIGHTS[0]
         config, layers = plan_student(denoiser, theirs, self.keep)
         self.family, self.guidance_embedding = family, student.get("guidance_embedding")
@@ -148,10 +151,14 @@ class StudentPlan(Plan):
             )
 
     def component_on_meta(self, name: str) -> nn.Module:
-        if not self.frozen:
+        if not (self.frozen or self.quantization):
             return super().component_on_meta(name)
         with torch.device("meta"):  # one of its own: others share that of `build_on_meta`
-            return freeze_layers(build(self.family.denoiser_class, self.config), self.frozen)
+            return self.prepare(build(self.family.denoiser_class, self.config))
+
+    def prepare(self, student: nn.Module) -> nn.Module:
+        """Freeze and quantise the layers of the student that the config names; returns it."""
+        return self.quantization.apply(freeze_layers(student, self.frozen))
 
     def build_critics(self) -> Critics:
         """The critics on the meta device; raises InputError for an adapter of a teacher that is not the student's base."""
@@ -192,6 +199,7 @@ class StudentPlan(Plan):
     def check_adapter(self) -> None:
         """Raise InputError for what an adapter cannot do: everything else in the student is frozen."""
         checked = {key: getattr(self, key) for key in ("fresh", "frozen", "guidance_embedding")}
+        checked["quantize"] = self.quantization.bits
         for key, value in checked.items():
             if value:
                 raise InputError(
@@ -226,7 +234,7 @@ class StudentPlan(Plan):
         rules = rules_of(type(student))
         if self.guidance_embedding and not rules.embeds_guidance(student.config):
             rules.add_guidance(student, self.guidance_embedding)
-        return freeze_layers(student, self.frozen)
+        return self.prepare(student)
 
     @property
     def student_is_teacher(self) -> bool:

@@ -15,6 +15,7 @@ from diffdistill.errors import InputError
 from diffdistill.models.base import DiffusionModel, build_model
 from diffdistill.models.saved import check_trained, last_adapter, load_trained
 from diffdistill.registry import MODELS
+from diffdistill.students.quantization import bake
 
 
 class Trained:
@@ -54,6 +55,7 @@ class Trained:
             model.load_state_dict(read_weights(str(self.path), averaged))
         elif not self.is_student:
             load_trained(model, self.path)
+        bake(model.student)
         model.sample_with(**self.sampling)
         return model
 
