@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "diffdistill"
 # The rooms, from the ground up. Those of the ground floor may import the ones named before them.
 FLOORS = [
     ["errors", "files", "command", "noise", "step", "registry"],
-    ["students", "shapes"],
+    ["students", "shapes", "original"],
     ["losses", "families", "methods", "datasets"],
     ["models"],
     ["engine", "metrics"],

@@ -12,7 +12,7 @@ def main() -> None:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="a config (file or name), CONFIG=CHECKPOINT, the folder or hub name of a pipeline, or diffdistill::sdxl_shapes",
+        help="a config (file or name), CONFIG=CHECKPOINT, a pipeline (folder, hub name, file), or diffdistill::sdxl_shapes",
     )
     parser.add_argument("--prompt", nargs="+", default=[], help="one picture each")
     parser.add_argument("--prompts-file", metavar="FILE", help="more prompts, one a line")
@@ -26,6 +26,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="sampler steps (default: the config's, or the pipeline's)")
     parser.add_argument("--guidance-scale", type=float, help="default: the config's, or the pipeline's")
     parser.add_argument("--dtype", default="float32", help="of pipelines; a config says its own (default: float32)")
+    parser.add_argument(
+        "--config", help="of single files: folder or hub name of a pipeline of their kind, for its tokenizers"
+    )
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="change keys of the configs")
     args = parser.parse_args()
 
@@ -39,7 +42,7 @@ def main() -> None:
     prompts = all_prompts(args.prompt, args.prompts_file, args.pictures)
     options = dict(num_inference_steps=args.steps, guidance_scale=args.guidance_scale)
     options = {key: value for key, value in options.items() if value is not None}
-    found = samplers(args.sources, options, args.checkpoint, parse_options(args.cfg_options), args.dtype)
+    found = samplers(args.sources, options, args.checkpoint, parse_options(args.cfg_options), args.dtype, args.config)
     rows = draw_rows(found, prompts, range(args.seed, args.seed + len(prompts)))
     print(save_samples(rows, prompts, args.out))
 

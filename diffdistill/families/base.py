@@ -28,7 +28,7 @@ class Family(LatentCoding):
     and put another one in. It is the only place that does. Building it reads only small config files.
 
     Args:
-        checkpoint: a diffusers folder, a hub name, or a pipeline of this package (`diffdistill::sdxl_shapes`).
+        checkpoint: a diffusers folder, a hub name, a pipeline of this package (`diffdistill::sdxl_shapes`) or a single file.
         vae: a VAE checkpoint of its own, instead of the pipeline's.
         variant: which files of the checkpoint to take, e.g. "fp16".
         denoiser: the folder of a denoiser instead of the pipeline's, e.g. of a student that has become a teacher; or the
@@ -38,6 +38,7 @@ class Family(LatentCoding):
             2023, arXiv:2305.08891, alg. 1). Only with v-prediction.
         quantize: "int8" holds the frozen denoiser and text encoders in 8 bits (torchao); first weights are copied before.
         offload: keep frozen text encoders and the VAE on the CPU, from where each layer visits the GPU.
+        config: of a single file: the folder or hub name of a pipeline of its kind, for what the file does not hold.
         key: where the config names this family, for errors; models set it.
     """
 
@@ -62,10 +63,11 @@ class Family(LatentCoding):
         zero_terminal_snr: bool = False,
         quantize: str | None = None,
         offload: bool = False,
+        config: str | None = None,
         key: str = "model.teacher",
     ):
         self.key = key
-        self.checkpoint = Checkpoint(checkpoint, f"{key}.checkpoint")
+        self.checkpoint = Checkpoint(checkpoint, f"{key}.checkpoint", config)
         self.vae = vae and Checkpoint(vae, f"{key}.vae")
         check_thrift(quantize, offload, key)
         self.variant, self.quantize, self.offload = variant, quantize, offload
@@ -220,6 +222,8 @@ class Family(LatentCoding):
         return config
 
     def _student_folder(self, checkpoint: Checkpoint) -> str:
+        if checkpoint.single:
+            checkpoint.like = self.checkpoint  # of whose denoiser it is a cut
         alone = checkpoint.is_folder and not Path(checkpoint.path, self.denoiser_name).is_dir()
         return "" if alone else self.denoiser_name
 

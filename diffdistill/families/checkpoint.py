@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import diffusers
@@ -12,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from diffdistill.errors import InputError, warn_once
 from diffdistill.families.architectures import known_architecture
+from diffdistill.families.single_file import SUFFIX, SingleFile, is_single_file
 from diffdistill.files import check_no_pickle, is_hub_name, read_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -25,10 +27,13 @@ class Checkpoint:
 
     Raises InputError, naming `key`, for a folder that does not exist or is not a pipeline, and for files that are missing,
     cut short, or out of reach.
+
+    A pipeline may be a single file in the original layout, too: `single`. Its tokenizers, and the configs that do not follow
+    from it, are those of a pipeline of its kind: `config`, or the one that the file tells of.
     """
 
-    def __init__(self, name: str, key: str):
-        self.key, self.name = key, str(name)
+    def __init__(self, name: str, key: str, config: str | None = None):
+        self.key, self.name, self.config = key, str(name), config
         if self.name.startswith(PACKAGED):
             self.path = str(ASSETS / self.name.removeprefix(PACKAGED))
             if not Path(self.path).is_dir():
@@ -38,11 +43,30 @@ class Checkpoint:
         else:
             self.path = str(Path(self.name).expanduser())
         self.architecture = None if self.is_folder else known_architecture(self.name)
+        self.single = SingleFile(self.path, f"{key}={self.name}") if is_single_file(self.path) else None
+        if config and not self.single:
+            raise InputError(f"{self.config_key}={config} is for a single file, and {key}={name} is none; leave it out")
 
     @property
     def is_folder(self) -> bool:
         """Whether it is a folder on this disk, as pipelines of this package are; else it is a hub name."""
         return Path(self.path).is_dir()
+
+    @property
+    def config_key(self) -> str:
+        """The key of the config that says which pipeline a single file takes its small files from."""
+        return "--config" if "." not in self.key else f"{self.key.rpartition('.')[0]}.config"
+
+    @cached_property
+    def like(self) -> "Checkpoint":
+        """A pipeline of the kind of a single file, for its small files."""
+        found = self.config or self.single.origin
+        if found is None:
+            raise InputError(
+                f"{self.key}={self.name}: a single file that does not tell which pipeline it is like; set {self.config_key}"
+                " to the folder or hub name of one, for its configs and tokenizers (those of SD 2.x say what it predicts)"
+            )
+        return Checkpoint(found, self.config_key)
 
     def at(self, folder: str | Path) -> "Checkpoint":
         """The same checkpoint where it was downloaded to; errors go on naming it as the config does."""
@@ -54,12 +78,23 @@ class Checkpoint:
         """The JSON file at `file`, relative to the checkpoint."""
         if self.architecture and file in self.architecture:
             return dict(self.architecture[file])
+        if self.single:
+            return self._read_of_single(file)
         content = read_json(self.find_file(file), f"{self.key}={self.name}: {file}")
         if not content:
             raise InputError(f"{self.key}={self.name}: the folder has no {file}; is it a whole diffusers pipeline?")
         if file == "model_index.json":
             check_no_code(content, f"{self.key}={self.name}: {file}")
         return content
+
+    def _read_of_single(self, file: str) -> dict:
+        """A config file of a single file."""
+        if file in self.single.configs:
+            return self.single.configs[file]
+        content = self.like.read_json(file)
+        if file == "unet/config.json":
+            return self.single.denoiser_config(diffusers.UNet2DConditionModel, content, self.like.name)
+        return self.single.scheduler_config(content) if file.startswith("scheduler/") else content
 
     def find_file(self, file: str) -> Path:
         """Where `file`, relative to the checkpoint, is on disk; of a hub repository it is downloaded."""
@@ -68,8 +103,8 @@ class Checkpoint:
     def _download(self, file: str) -> str:
         if Path(self.path).is_file():
             raise InputError(
-                f"{self.key}={self.name}: a single file; needed is a folder in the format of diffusers, which"
-                " `from_single_file(FILE).save_pretrained(FOLDER)` of the pipeline's class makes"
+                f"{self.key}={self.name}: a single file that is no *{SUFFIX}; needed is such a file, or a folder in the"
+                " format of diffusers"
             )
         if not is_hub_name(self.path):
             raise InputError(f"{self.key}={self.name}: no such folder")
@@ -100,9 +135,9 @@ class Checkpoint:
 
     def check_components(self, names: list[str], variant: str | None = None) -> None:
         """Check that every model in `names` is there whole, before any is loaded. Hub names are left to the download."""
-        if not self.is_folder:
-            return
-        for name in names:
+        if self.single:
+            self.single.check(["unet" if name == "" else name for name in names])
+        for name in names if self.is_folder else ():
             folder = Path(self.path, name)
             check_weights(folder, f"{self.key}={self.name}")
             files = [path.name for path in (*folder.glob("*.safetensors"), *folder.glob("*.bin"))]
@@ -115,6 +150,8 @@ class Checkpoint:
 
     def check_tokenizers(self, names: list[str]) -> None:
         """Check that every tokenizer in `names` is there whole; transformers would make up what is missing."""
+        if self.single:
+            self.like.check_tokenizers(names)
         for name in names if self.is_folder else ():
             for files in (("tokenizer.json", "vocab.json"), ("tokenizer_config.json",)):
                 if not any(Path(self.path, name, file).exists() for file in files):

@@ -45,6 +45,9 @@ class Identity:
 
 def files_of(checkpoint: Checkpoint, parts: Iterable[str]) -> list[Path]:
     """The files of the `parts` (folders; "" is the checkpoint itself) of a checkpoint that is a folder."""
+    if checkpoint.single:
+        tokenizers = [part for part in parts if part.startswith("tokenizer")]
+        return [Path(checkpoint.path), *(files_of(checkpoint.like, tokenizers) if tokenizers else [])]
     folders = [Path(checkpoint.path, part) for part in parts]
     return [file for folder in folders for file in folder.iterdir() if file.is_file() and file.suffix in READ]
 
@@ -66,7 +69,10 @@ def text_identity(family) -> Identity:
 
 def fetched(family, checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint where its files are; of the hub, what training would load is downloaded, but for the denoiser."""
-    if checkpoint.is_folder:
+    if checkpoint.single and not checkpoint.like.is_folder:
+        options = dict.fromkeys((family.denoiser_name, *family.models)) | family.load_options
+        checkpoint.like = checkpoint.like.at(checkpoint.like.load(family.pipeline_class.download, **options))
+    if checkpoint.is_folder or checkpoint.single:
         return checkpoint
     if checkpoint is family.vae:
         checkpoint.find_file("diffusion_pytorch_model.safetensors")

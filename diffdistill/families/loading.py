@@ -1,5 +1,6 @@
 """Reading models and pipelines with all their weights, or not at all."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ def load_model(checkpoint: Checkpoint, model_class: type, exact: bool = False, *
     Raises InputError where tensors are missing, which the libraries would start from random values, or where one is not
     finite; `exact` refuses tensors that are left over as well.
     """
+    if checkpoint.single:
+        return load_from_single(checkpoint, model_class, options["subfolder"])
     with quiet():
         model, info = checkpoint.load(model_class.from_pretrained, output_loading_info=True, **without_pickles(), **options)
     part = f" in {options['subfolder']}/" if options.get("subfolder") else ""
@@ -31,10 +34,22 @@ def load_model(checkpoint: Checkpoint, model_class: type, exact: bool = False, *
             raise InputError(
                 f"{weights} are not those of its config.json: {len(names)} tensors are {problem}, such as {min(names)}"
             )
+    check_finite(model, weights)
+    return model
+
+
+def load_from_single(checkpoint: Checkpoint, model_class: type, name: str) -> nn.Module:
+    """The model `name` of a single file; see `load_model`."""
+    model = checkpoint.single.load(name, model_class, checkpoint.read_json(f"{name}/config.json"))
+    check_finite(model, f"{checkpoint.key}={checkpoint.name}: the weights of the {name}")
+    return model
+
+
+def check_finite(model: nn.Module, weights: str) -> None:
+    """Raise InputError, which calls them `weights`, where a tensor of `model` is not finite."""
     damaged = [name for name, tensor in model.state_dict().items() if not is_finite(tensor)]
     if damaged:
         raise InputError(f"{weights} are damaged: {len(damaged)} tensors hold NaN or infinity, such as {min(damaged)}")
-    return model
 
 
 def freeze(model: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -62,6 +77,8 @@ def load_pipeline(
     They come in `dtype`, by default in that of the libraries. `given` are parts that take the place of the checkpoint's own,
     None for one that is left out, and other options.
     """
+    if checkpoint.single:
+        return pipeline_from_single(checkpoint, dtype, given)
     if not checkpoint.is_folder:
         checkpoint = checkpoint.at(checkpoint.load(pipeline_class.download, variant=variant, **without_pickles(), **given))
     index = checkpoint.read_json("model_index.json")
@@ -74,6 +91,30 @@ def load_pipeline(
             files = variant if has_variant else None  # as the pipeline decides it, for each of its models
             given[name] = load_model(checkpoint, model_class, subfolder=name, variant=files, **options)
     return checkpoint.load(pipeline_class.from_pretrained, variant=variant, **without_pickles(), **given)
+
+
+def pipeline_from_single(checkpoint: Checkpoint, dtype: torch.dtype | None, given: Mapping) -> diffusers.DiffusionPipeline:
+    """The pipeline of a single file, with the tokenizers of the pipeline that it is like; see `load_pipeline`."""
+    index, parts = checkpoint.read_json("model_index.json"), dict(given)
+    for name, model_class in model_classes(index).items():
+        if name not in parts:
+            parts[name] = load_model(checkpoint, model_class, subfolder=name)
+            freeze(parts[name], dtype or torch.float32)
+    pipeline_class = getattr(diffusers, index["_class_name"])
+    for name in inspect.signature(pipeline_class).parameters:
+        entry = index.get(name)
+        if name in parts:
+            continue
+        if name.startswith("tokenizer"):
+            parts[name] = checkpoint.like.load(getattr(transformers, entry[1]).from_pretrained, subfolder=name)
+        elif name == "scheduler":
+            parts[name] = getattr(diffusers, entry[1]).from_config(checkpoint.read_json("scheduler/scheduler_config.json"))
+        elif name in index:  # an option; or a safety checker and the like, which no such file has
+            parts[name] = entry if not isinstance(entry, list) else None
+    known = inspect.signature(pipeline_class).parameters
+    if not parts.get("safety_checker") and "safety_checker" in known:
+        parts |= dict(safety_checker=None, requires_safety_checker=False)
+    return pipeline_class(**{name: part for name, part in parts.items() if name in known})
 
 
 def without_pickles() -> dict:

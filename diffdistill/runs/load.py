@@ -12,6 +12,7 @@ from torch import Tensor
 from diffdistill.config.check import check_checkpoint, check_model, check_parts, check_sampling
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint, load
 from diffdistill.errors import InputError
+from diffdistill.families.single_file import is_single_file
 from diffdistill.models.base import DiffusionModel, build_model
 from diffdistill.models.saved import check_trained, last_adapter, load_trained
 from diffdistill.registry import MODELS
@@ -23,8 +24,8 @@ class Trained:
 
     Args:
         config: of the run; it stays as it is.
-        checkpoint: a `.pth` of the run (a folder `iter_<N>` of a sharded one), or a folder that it exported: of the
-            denoiser, or the `step<N>` of an adapter.
+        checkpoint: a `.pth` of the run (a folder `iter_<N>` of a sharded one), or what it exported: a folder of the
+            denoiser, or the `step<N>` of an adapter; of a student, a single file (.safetensors) as well.
         sampling: options of the pipeline's call that a user has asked for, over those of the config and of the method.
 
     Raises InputError if there is no such checkpoint, or if it is not one of this config.
@@ -37,8 +38,14 @@ class Trained:
         check_parts(config)
         self.model = model = copy.deepcopy(config.model)
         # A whole student takes the place of its first weights; anything else is put into a model that is built first.
-        self.is_folder = self.path.is_dir() and not is_sharded_checkpoint(self.path)
+        single = is_single_file(str(self.path))
+        self.is_folder = single or (self.path.is_dir() and not is_sharded_checkpoint(self.path))
         self.is_student = self.is_folder and MODELS.get(model.type).distills and not trains_adapters(model)
+        if single and not self.is_student:
+            raise InputError(
+                f"--checkpoint={checkpoint}: a single file is read as a whole student, and {model.type} trains"
+                f" {'an adapter' if trains_adapters(model) else 'a pipeline of its own'} here; give the folder of its run"
+            )
         if self.is_student:
             model["student"] = dict(model.get("student") or {}, checkpoint=str(self.path))
         self.plan = check_model(model)

@@ -22,6 +22,7 @@ from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
 from diffdistill.families.known import denoiser_names, denoiser_of
 from diffdistill.families.loading import load_pipeline
+from diffdistill.families.single_file import SUFFIX
 from diffdistill.files import read_lines
 from diffdistill.models.plan import DTYPES, warn_of_half_on_cpu
 from diffdistill.registry import MODELS
@@ -62,23 +63,31 @@ class Row:
 
 
 def is_pipeline(source: str) -> bool:
-    """Whether `source` is a pipeline's folder, a packaged one, or a hub name; it is a config otherwise."""
-    if source.startswith(PACKAGED) or Path(source).is_dir():
+    """Whether `source` is a pipeline's folder or single file, a packaged one, or a hub name; it is a config otherwise."""
+    if source.startswith(PACKAGED) or Path(source).is_dir() or (source.endswith(SUFFIX) and "=" not in source):
         return True
     return "/" in source and "=" not in source and not source.endswith(".py")
 
 
-def pipeline_sampler(source: str, options: Mapping, dtype: str) -> Sampler:
-    """The sampler of the pipeline `source`, in `dtype`; `options` are arguments of the pipeline's call."""
-    pipeline = load_pipeline(Checkpoint(source, "source")).to(get_device(), DTYPES[dtype])
+def pipeline_sampler(source: str, options: Mapping, dtype: str, like: str | None = None) -> Sampler:
+    """The sampler of the pipeline `source`, in `dtype`; `options` are arguments of the pipeline's call.
+
+    A single file takes its small files from the pipeline `like`, if that is given.
+    """
+    pipeline = load_pipeline(open_source(source, like)).to(get_device(), DTYPES[dtype])
     pipeline.set_progress_bar_config(disable=True)
 
     def draw(prompt: str, seed: int) -> np.ndarray:
         picture = pipeline(prompt, generator=torch.Generator().manual_seed(seed), output_type="np", **options).images[0]
         return (picture * 255).round().astype(np.uint8)
 
-    name = source.removeprefix(PACKAGED).rstrip("/").rsplit("/", 1)[-1]
+    name = source.removeprefix(PACKAGED).removesuffix(SUFFIX).rstrip("/").rsplit("/", 1)[-1]
     return Sampler(name, draw, count(denoiser_of(pipeline)), steps_of(type(pipeline), options))
+
+
+def open_source(source: str, like: str | None) -> Checkpoint:
+    """The pipeline `source`; of a single file, `like` is where its small files are."""
+    return Checkpoint(source, "source", like if source.endswith(SUFFIX) else None)
 
 
 def steps_of(pipeline_class: type, options: Mapping) -> int:
@@ -118,6 +127,7 @@ def samplers(
     checkpoint: str | None = None,
     overrides: Mapping | None = None,
     dtype="float32",
+    like: str | None = None,
 ) -> Iterator[Sampler]:
     """The samplers of every source, loaded one source at a time.
 
@@ -127,14 +137,16 @@ def samplers(
     """
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype} is unknown; choose from {', '.join(DTYPES)}")
+    if like and not any(source.endswith(SUFFIX) for source in sources):
+        raise InputError(f"--config={like}: no source is a single file (*{SUFFIX}); leave it out")
     if any(map(is_pipeline, sources)):  # a config says its own
         warn_of_half_on_cpu(dtype, "--dtype")
-    plans = [(source, *read_source(source, options, checkpoint, dict(overrides or {}))) for source in sources]
+    plans = [(source, *read_source(source, options, checkpoint, dict(overrides or {}), like)) for source in sources]
     taken: set[str] = set()
     teachers: list[Mapping] = []
     for source, config, trained in plans:
         if config is None:
-            found = [pipeline_sampler(source, options, dtype)]
+            found = [pipeline_sampler(source, options, dtype, like)]
         else:
             stem = short_name(config.filename)
             noun = MODELS.get(config.model.type).noun
@@ -153,11 +165,11 @@ def samplers(
 
 
 def read_source(
-    source: str, options: Mapping, checkpoint: str | None, overrides: dict
+    source: str, options: Mapping, checkpoint: str | None, overrides: dict, like: str | None = None
 ) -> tuple[Config | None, Trained | None]:
     """The config of a source and what its run trained, checked before anything is loaded; (None, None) for a pipeline."""
     if is_pipeline(source):
-        Checkpoint(source, "source").read_json("model_index.json")
+        open_source(source, like).read_json("model_index.json")
         return None, None
     name, own = split_source(source)
     config = last_stage(load_config(name, overrides))

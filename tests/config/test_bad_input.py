@@ -326,9 +326,9 @@ def test_a_pipeline_for_something_else_is_named(thin_sdxl, tmp_path, change, par
     assert [part for part in [str(folder), *parts] if part not in str(error.value)] == [], error.value
 
 
-def test_a_single_file_is_no_pipeline(thin_sdxl):
+def test_a_file_of_one_model_is_no_pipeline(thin_sdxl):
     file = thin_sdxl / "unet" / "diffusion_pytorch_model.safetensors"
-    with pytest.raises(InputError, match=r"a single file; needed is a folder .*from_single_file"):
+    with pytest.raises(InputError, match=r"holds no U-Net in the original layout .*as a folder in the format of diffusers"):
         MODELS.build(dict(type="StableDiffusionXL", checkpoint=str(file)))
 
 

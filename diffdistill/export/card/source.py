@@ -11,6 +11,7 @@ from mmengine.config import Config
 from diffdistill.config.dumped import read_dumped
 from diffdistill.config.read import drop_scopes
 from diffdistill.config.stages import last_stage
+from diffdistill.families.single_file import is_single_file
 from diffdistill.files import read_json
 from diffdistill.metrics.record import Role, role_of
 from diffdistill.models.saved import step_of
@@ -53,23 +54,28 @@ class Source:
         teachers = [record for record in tested if role_of(record) is Role.TEACHER]
         return [*(start + now if now else []), *(teachers + tests if tests else [])]
 
-    def copy_grid(self, folder: Path) -> bool:
-        """Copy the run's grid of just these weights to `folder/samples.png`; returns whether there is one."""
+    @property
+    def grid(self) -> Path | None:
+        """The run's grid of just these weights, where there is one."""
         if not self.measured:
-            return False
+            return None
         stages: Sequence[dict] = self.results.get("stages") or []
         run = self.run / stages[-1]["folder"] if stages else self.run
         grid = run / "samples" / f"step_{self.step}.png"
-        if grid.exists():
-            shutil.copyfile(grid, folder / "samples.png")
-        return grid.exists()
+        return grid if grid.exists() else None
+
+    def copy_grid(self, folder: Path) -> bool:
+        """Copy the grid to `folder/samples.png`; returns whether there is one."""
+        if self.grid:
+            shutil.copyfile(self.grid, folder / "samples.png")
+        return self.grid is not None
 
 
 def find_source(config: Config, checkpoint: str, averaged: bool | None = None) -> Source:
     """The run of `checkpoint`: a file or folder in it. `averaged` asks for the EMA, or for the raw weights beside it."""
-    path = Path(checkpoint)
+    path, single = Path(checkpoint), is_single_file(checkpoint)
     results = read_json(path.parent / "results.json")
-    if not results.get("versions"):  # of a test, or of anything else
+    if not results.get("versions") or single:  # of a test, or of anything else
         results = {}
     run = path.parent if results else None
     dumped = run / f"{Path(str(results.get('config'))).name}.py" if run else None  # a name, wherever the file is from
@@ -79,7 +85,7 @@ def find_source(config: Config, checkpoint: str, averaged: bool | None = None) -
         config.work_dir = str(run)
         config = last_stage(config)
     step, has_average = results.get("steps"), bool(results.get("ema"))
-    if path.is_file():
+    if path.is_file() and not single:
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         step, has_average = saved["meta"]["iter"], "ema_state_dict" in saved
     elif (last := step_of(path)) is not None:
