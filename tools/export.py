@@ -1,4 +1,4 @@
-"""Save a whole diffusers pipeline around what a run trained, with a model card: it loads with from_pretrained alone."""
+"""Save a whole pipeline around what a run trained: a folder of diffusers with a model card, or a single file for ComfyUI."""
 
 import argparse
 
@@ -9,7 +9,7 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(description=__doc__)
     whole.add_argument("config", help="a config file, or the name of one of the project's configs")
     whole.add_argument("given", nargs="?", metavar="checkpoint", help="as --checkpoint")
-    whole.add_argument("out", help="folder for the pipeline")
+    whole.add_argument("out", help="folder for the pipeline; with --single-file a file *.safetensors")
     whole.add_argument(
         "--checkpoint", help="a .pth, a denoiser's folder or step<N> (default: what the config's run exported)"
     )
@@ -18,12 +18,28 @@ def parser() -> argparse.ArgumentParser:
     kind.add_argument("--raw", dest="averaged", action="store_false", help="of a .pth the weights that were not averaged")
     whole.add_argument("--fuse-lora", action="store_true", help="add an adapter to the weights, instead of saving it beside")
     whole.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float16", help="default: float16")
+    whole.add_argument("--single-file", action="store_true", help="write one file in the original layout of SD 1.x, 2.x, XL")
+    whole.add_argument("--names", choices=["comfyui", "sd.cpp"], default="comfyui", help="of its blocks (default: comfyui)")
     whole.add_argument("--speed", metavar="FILE", help="for the card: what `benchmark inference --json FILE` has written")
     whole.add_argument("--licence", metavar="NAME", help="of the teacher (default: as its own model card says)")
     whole.add_argument("--push-to-hub", metavar="NAME", help="upload the folder as this repository, too")
     whole.add_argument("--private", action="store_true", help="make that a private one")
     whole.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="change keys of the config")
     return whole
+
+
+def check_single(args: argparse.Namespace) -> None:
+    """Raise InputError for options that do not go together with a single file, or only with one."""
+    from diffdistill.errors import InputError
+
+    folders = {"--speed": args.speed, "--push-to-hub": args.push_to_hub}
+    given = [option for option, value in folders.items() if value]
+    if args.single_file and given:
+        raise InputError(f"{given[0]} is for a folder with a card, and --single-file writes none; leave one of them out")
+    if not args.single_file and args.names != "comfyui":
+        raise InputError(f"--names={args.names} is for --single-file; add that")
+    if not args.single_file and args.out.endswith(".safetensors"):
+        raise InputError(f"OUT={args.out} names a file; add --single-file, or name a folder")
 
 
 @command
@@ -35,6 +51,7 @@ def main() -> None:
     from diffdistill.errors import InputError
     from diffdistill.export.hub import check_name, push
     from diffdistill.export.pipeline import export_pipeline
+    from diffdistill.export.single_file import export_single_file
 
     if args.given and args.checkpoint:
         raise InputError(f"--checkpoint={args.checkpoint}: {args.given} is given as the checkpoint already; leave one out")
@@ -42,7 +59,12 @@ def main() -> None:
         raise InputError("--private: nothing is uploaded without --push-to-hub; leave it out")
     if args.push_to_hub:
         check_name(args.push_to_hub)
+    check_single(args)
     config = last_stage(load_config(args.config, parse_options(args.cfg_options)))
+    if args.single_file:
+        options = (args.dtype, args.fuse_lora, args.averaged, args.licence, args.names)
+        print(*export_single_file(config, args.given or args.checkpoint, args.out, *options), sep="\n")
+        return
     made = export_pipeline(
         config,
         args.given or args.checkpoint,

@@ -3,13 +3,15 @@
 import copy
 from pathlib import Path
 
+from diffusers import DiffusionPipeline
 from mmengine.config import Config
 from torch import nn
 
 from diffdistill.errors import InputError
-from diffdistill.export.card import Card, check_measured, find_source, read_speed, write_card
+from diffdistill.export.card import Card, Source, check_measured, find_source, read_speed, write_card
 from diffdistill.export.card.licence import find_licence
 from diffdistill.families.saving import save_pipeline
+from diffdistill.families.single_file import is_single_file
 from diffdistill.files import check_new_folder, write_whole
 from diffdistill.models.adapters import take_out
 from diffdistill.models.base import DiffusionModel
@@ -42,22 +44,11 @@ def export_pipeline(
         name: on the hub, for the model card.
     """
     check_new_folder(out, "OUT")
-    if fuse_lora and not trains_adapters(config.model):
-        raise InputError(f"--fuse-lora: {Path(config.filename).name} trains no adapter; leave it out")
     measured = read_speed(speed) if speed else None
-    checkpoint = checkpoint or exported_student(config)
-    if not Path(checkpoint).exists():
-        raise InputError(f"--checkpoint={checkpoint}: no such file or folder")
-    as_given = copy.deepcopy(config)
-    # No loss: nothing but what is exported is loaded. In fp32, so that an adapter is added without rounding.
-    config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True), dtype="float32")))
-    # What is frozen is exported as it was.
-    (config.model.get("teacher") or config.model.base).update(quantize=None, offload=False)
-    check_kind(checkpoint, averaged)
-    model = Trained(config, checkpoint).load(averaged).to("cpu").eval()
+    trained, source = open_trained(config, checkpoint, fuse_lora, averaged)
+    model = trained.load(averaged).to("cpu").eval()
     if measured:
         check_measured(measured, network_figures(model)["student"]["parameters"])
-    source = find_source(as_given, checkpoint, averaged)
     found = find_licence(model.family.checkpoint, "teacher" if model.distills else "base", licence)
 
     def write(folder: Path) -> None:
@@ -69,10 +60,26 @@ def export_pipeline(
     return write_whole(write, Path(out))
 
 
+def open_trained(config: Config, checkpoint: str | None, fuse_lora: bool, averaged: bool | None) -> tuple[Trained, Source]:
+    """What `config` has trained, to be loaded for an export, and the run it is from; for arguments see `export_pipeline`."""
+    if fuse_lora and not trains_adapters(config.model):
+        raise InputError(f"--fuse-lora: {Path(config.filename).name} trains no adapter; leave it out")
+    checkpoint = checkpoint or exported_student(config)
+    if not Path(checkpoint).exists():
+        raise InputError(f"--checkpoint={checkpoint}: no such file or folder")
+    as_given = copy.deepcopy(config)
+    # No loss: nothing but what is exported is loaded. In fp32, so that an adapter is added without rounding.
+    config.merge_from_dict(dict(model=dict(losses=dict(_delete_=True), dtype="float32")))
+    # What is frozen is exported as it was.
+    (config.model.get("teacher") or config.model.base).update(quantize=None, offload=False)
+    check_kind(checkpoint, averaged)
+    return Trained(config, checkpoint), find_source(as_given, checkpoint, averaged)
+
+
 def check_kind(checkpoint: str, averaged: bool | None) -> None:
     """Raise InputError where weights of one kind are asked of a folder that holds the other, or does not say which."""
     path = Path(checkpoint)
-    if averaged is None or path.is_file():
+    if averaged is None or (path.is_file() and not is_single_file(checkpoint)):
         return
     option = "--ema" if averaged else "--raw"
     has_average = find_source(Config(), checkpoint).results.get("ema")
@@ -92,6 +99,11 @@ def write_pipeline(model: DiffusionModel, folder: Path, dtype: str, fuse_lora: b
     """
     if model.adapted and not fuse_lora:
         write_adapters(model, folder)
+    save_pipeline(finished_pipeline(model, dtype, fuse_lora), folder)
+
+
+def finished_pipeline(model: DiffusionModel, dtype: str, fuse_lora: bool) -> DiffusionPipeline:
+    """The pipeline around what was trained, in `dtype`; an adapter is taken out or fused. `model` is used up."""
     for name in model.adapted:
         take_out(model.component(name), fuse_lora)
     pipeline = model.family.assemble(model.frozen.pipeline, model.student)
@@ -99,4 +111,4 @@ def write_pipeline(model: DiffusionModel, folder: Path, dtype: str, fuse_lora: b
     for model in pipeline.components.values():
         if isinstance(model, nn.Module):
             nn.Module.to(model, DTYPES[dtype])
-    save_pipeline(pipeline, folder)
+    return pipeline

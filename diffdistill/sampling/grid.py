@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 
 SMALLEST, LARGEST = 128, 512  # longer side of a shown picture, in pixels
 PAPER, INK, GREY, HAIRLINE = "#ffffff", "#1c1c1e", "#6e6e73", "#d8d8dc"
@@ -74,6 +74,17 @@ def picture_grid(
         y += height + gap
     draw.text((margin, bottom + line), footer, GREY, font)
     return paper
+
+
+def picture_in(grid: Image.Image) -> Image.Image:
+    """The first picture in the last row of what `picture_grid` has laid out: in a run's samples, the student's."""
+    frame = np.all(np.asarray(grid.convert("RGB")) == ImageColor.getrgb(HAIRLINE), axis=-1)
+    # No line of anything else has as many pixels of that colour as the frames have.
+    (top, bottom), (left, right) = (
+        np.flatnonzero(count == count.max())[ends]
+        for count, ends in ((frame.sum(1), slice(-2, None)), (frame.sum(0), slice(2)))
+    )
+    return grid.crop((left + 1, top + 1, right, bottom))
 
 
 def _to_shown_size(picture: Image.Image | np.ndarray) -> Image.Image:

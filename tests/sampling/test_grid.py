@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffdistill.sampling.grid import picture_grid
+from diffdistill.sampling.grid import picture_grid, picture_in
 
 RED, GREEN, BLUE, PINK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 0, 255)
 
@@ -101,3 +101,16 @@ def test_details_stand_in_grey_below_the_name():
     dark, grey = ((label == colour).all(-1).any(1).nonzero()[0] for colour in ((28, 28, 30), (110, 110, 115)))
     assert dark.max() < grey.max()
     assert 0.5 * height == pytest.approx((dark.min() + grey.max()) / 2, abs=0.1 * height)
+
+
+@pytest.mark.parametrize(("size", "shown"), [((32, 32), (128, 128)), ((48, 32), (144, 96)), ((600, 300), (512, 256))])
+def test_the_last_rows_first_picture_is_found_again(size, shown):
+    """Whatever colours the pictures have, a title and a footer stand around them, and captions are long."""
+    rows = [[plain(RED, size), plain(GREEN, size)], [plain("#d8d8dc", size), plain(BLUE, size)]]
+    rows[1][0].paste(PINK, (4, 4, 9, 9))
+    grid = picture_grid(rows, ["teacher", "student, step 6"], ["a " * 60, "b"], "A title", "a footer " * 9)
+    found = picture_in(grid)
+    assert found.size == shown
+    colours = {colour for _, colour in found.getcolors(2**24)}
+    assert PINK in colours
+    assert not colours & {RED, GREEN, BLUE}
