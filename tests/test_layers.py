@@ -18,7 +18,7 @@ FLOORS = [
     ["config", "report"],
     ["runs"],
     ["sampling", "evaluation", "benchmarks"],
-    ["hooks", "export"],
+    ["hooks", "export", "search"],
 ]
 GROUND, NEEDS_MMENGINE = FLOORS[0], "registry"
 WITHOUT_MMENGINE = [room for room in GROUND + FLOORS[1] if room != NEEDS_MMENGINE]

@@ -42,6 +42,7 @@ class Chart:
         boundaries: vertical lines (step, title), where stages begin.
         log: a logarithmic axis of values, for positive ones.
         zero: whether the axis of values begins at zero, where all values are positive.
+        axis: what the horizontal axis counts.
     """
 
     title: str
@@ -52,6 +53,7 @@ class Chart:
     boundaries: list[tuple[int, str]] = field(default_factory=list)
     log: bool = False
     zero: bool = False
+    axis: str = "training step"
 
     def svg(self) -> Markup:
         """The chart as SVG, to stand inside the page."""
@@ -126,7 +128,7 @@ def draw(chart: Chart) -> Markup:
         parts.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" class="end">{tick(value)}</text>')
     marked = ticks(first, last, 5 if right > 380 else 4)
     parts += [f'<text x="{x(step):.1f}" y="{bottom + 16}" class="middle">{tick(step)}</text>' for step in marked]
-    parts.append(f'<text x="{(LEFT + right) / 2:.1f}" y="{bottom + 34}" class="middle axis">training step</text>')
+    parts.append(f'<text x="{(LEFT + right) / 2:.1f}" y="{bottom + 34}" class="middle axis">{escape(chart.axis)}</text>')
     parts.append(f'<text x="{LEFT - 44}" y="13" class="axis">{escape(chart.unit)}</text>')
     ends = [*(step for step, _ in chart.boundaries[1:]), last]
     for (step, title), end in zip(chart.boundaries, ends, strict=False):  # no end without a boundary

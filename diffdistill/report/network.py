@@ -44,8 +44,11 @@ def title_of(block: str) -> str:
     return block.replace("_blocks.", " ").removesuffix("_block").replace("_", " ")
 
 
-def network_picture(kept: Mapping[str, Mapping[str, bool]]) -> Markup:
-    """SVG of `kept` (stage -> layer -> whether the student has it): filled marks are kept, hollow ones dropped."""
+def network_picture(kept: Mapping[str, Mapping[str, bool]], shades: Mapping[str, tuple[float, str]] | None = None) -> Markup:
+    """SVG of `kept` (stage -> layer -> whether the student has it): filled marks are kept, hollow ones dropped.
+
+    With `shades`, layer -> (0 to 1, text), marks are as dark as these say, and one without is hollow.
+    """
     stages = {block: columns_of(layers) for block, layers in kept.items()}
     level = depths(list(stages))
     step = MARK + GAP
@@ -73,7 +76,7 @@ def network_picture(kept: Mapping[str, Mapping[str, bool]]) -> Markup:
         inner = left + (wide - (len(columns) * step - GAP)) / 2
         for i, column in enumerate(columns):
             for j, (layer, is_kept) in enumerate(column):
-                parts.append(mark(layer, is_kept, inner + i * step, top + PADDING + j * step))
+                parts.append(mark(layer, is_kept, inner + i * step, top + PADDING + j * step, shades))
     label = f"{sum(sum(layers.values()) for layers in kept.values())} layers kept of {sum(map(len, kept.values()))}"
     return Markup(
         f'<svg class="network" viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{2 * width:.0f}px" role="img"'
@@ -81,10 +84,13 @@ def network_picture(kept: Mapping[str, Mapping[str, bool]]) -> Markup:
     )
 
 
-def mark(layer: str, kept: bool, left: float, top: float) -> str:
+def mark(layer: str, kept: bool, left: float, top: float, shades: Mapping[str, tuple[float, str]] | None = None) -> str:
     """A circle for a ResNet, a square for a transformer layer."""
-    title = f"<title>{escape(layer)}: {'kept' if kept else 'dropped'}</title>"
-    style, half = "kept" if kept else "dropped", MARK / 2
+    style, half, said = "kept" if kept else "dropped", MARK / 2, "kept" if kept else "dropped"
+    if shades is not None:
+        shade, said = shades.get(layer, (None, "not to be left out alone"))
+        style = "dropped" if shade is None else f'kept" fill-opacity="{shade:.2f}" stroke-opacity="{max(shade, 0.25):.2f}'
+    title = f"<title>{escape(layer)}: {escape(said)}</title>"
     if ".resnets." in layer:
         return f'<circle class="{style}" cx="{left + half:.1f}" cy="{top + half:.1f}" r="{half - 0.5}">{title}</circle>'
     corner, side = f'x="{left + 0.5:.1f}" y="{top + 0.5:.1f}"', MARK - 1

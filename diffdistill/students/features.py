@@ -155,6 +155,25 @@ def pair_layers(
 
     Raises InputError for a layer that does not exist and for two features of different shapes.
     """
+    result = named_pairs(student, teacher, layers, patterns, rule, pairs)
+    for ours, theirs in result:
+        if student[ours] != teacher[theirs]:
+            raise InputError(
+                f"feature_pairs: {ours} {student[ours]} and the teacher's {theirs} {teacher[theirs]} differ in shape;"
+                f" pair {ours!r} by hand in feature_pairs.pairs, or remove it with None"
+            )
+    return result
+
+
+def named_pairs(
+    student: Shapes,
+    teacher: Shapes,
+    layers: LayerMap,
+    patterns: Sequence[str],
+    rule: str = "next",
+    pairs: Mapping[str, str | None] | None = None,
+) -> list[tuple[str, str]]:
+    """The pairs of `pair_layers`, whatever their shapes. Raises InputError for a layer that does not exist."""
     if rule not in ("same", "next"):
         raise InputError(f"feature_pairs.rule {rule!r} is unknown; expected 'same' or 'next'")
     matched = [[name for name in names if any(layer_matches(p, name) for p in patterns)] for names in (student, teacher)]
@@ -177,11 +196,6 @@ def pair_layers(
             if name not in names:
                 near = ", ".join(get_close_matches(name, names, n=3, cutoff=0.0))
                 raise InputError(f"feature_pairs: the {owner} has no layer {name!r}; the nearest: {near}")
-        if student[ours] != teacher[theirs]:
-            raise InputError(
-                f"feature_pairs: {ours} {student[ours]} and the teacher's {theirs} {teacher[theirs]} differ in shape;"
-                f" pair {ours!r} by hand in feature_pairs.pairs, or remove it with None"
-            )
     return result
 
 
@@ -207,7 +221,30 @@ def derive_pairs(
     `level` says which layers count: "layers" (of a UNet every ResNet and attention, of a transformer every block), "blocks"
     (whole stages), or patterns; "transformer_blocks.*:text" means what blocks of two streams hand on of the text.
     """
-    rules = rules_of(denoiser_class)
-    patterns = {"layers": rules.layers, "blocks": rules.blocks}.get(level, [level]) if isinstance(level, str) else level
     student, teacher = (trace(denoiser_class, config, size) for config in (student_config, teacher_config))
-    return pair_layers(student, teacher, layers, patterns, rule, pairs)
+    return pair_layers(student, teacher, layers, patterns_of(denoiser_class, level), rule, pairs)
+
+
+def unlike_layers(
+    denoiser_class: type,
+    student_config: Mapping,
+    teacher_config: Mapping,
+    layers: LayerMap,
+    level: str | Sequence[str] = "layers",
+    rule: str = "next",
+    pairs: Mapping[str, str | None] | None = None,
+    size: int | None = None,
+) -> list[str]:
+    """The student's layers whose partner, by the arguments of `derive_pairs`, has a feature of another shape.
+
+    Where a whole stage has gone, the partner of the last layer before it may be in that stage.
+    """
+    student, teacher = (trace(denoiser_class, config, size) for config in (student_config, teacher_config))
+    named = named_pairs(student, teacher, layers, patterns_of(denoiser_class, level), rule, pairs)
+    return [ours for ours, theirs in named if student[ours] != teacher[theirs]]
+
+
+def patterns_of(denoiser_class: type, level: str | Sequence[str]) -> Sequence[str]:
+    """The patterns of the layers that `level` names; see `derive_pairs`."""
+    rules = rules_of(denoiser_class)
+    return {"layers": rules.layers, "blocks": rules.blocks}.get(level, [level]) if isinstance(level, str) else level

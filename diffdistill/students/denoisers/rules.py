@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from diffdistill.errors import InputError
+from diffdistill.students.denoisers.choices import Frame, Pick, of_lists
 
 Kept = Mapping[str, Sequence[int]]
 
@@ -40,6 +41,7 @@ class DenoiserRules:
             has one size throughout.
         guidance_key: of the config, which says whether, or how wide, the guidance scale is embedded.
         add_guidance: (student, width): adds such an embedding; None where that cannot be done.
+        choices: (denoiser, pick) -> what a search for a student may leave out.
     """
 
     thin: Callable[[Mapping, Kept], dict]
@@ -54,6 +56,7 @@ class DenoiserRules:
     innermost: tuple[str, ...] = ()
     guidance_key: str | None = None
     add_guidance: Callable[[nn.Module, int], None] | None = None
+    choices: Callable[[nn.Module, Pick], list[Frame]] = of_lists
 
     def embeds_guidance(self, config: Mapping) -> bool:
         """Whether a denoiser of `config` is told the guidance scale by an embedding of it."""

@@ -7,6 +7,7 @@ from torch import nn
 
 from diffdistill.errors import InputError
 from diffdistill.students.denoisers.rules import DenoiserRules, Kept, register
+from diffdistill.students.denoisers.unet_choices import unet_choices
 
 
 def _depth(kept: Kept, block: str) -> int | list[int] | None:
@@ -123,5 +124,6 @@ register(
         innermost=("mid_block", "down_blocks.*"),
         guidance_key="time_cond_proj_dim",
         add_guidance=embed_guidance,
+        choices=unet_choices,
     ),
 )
