@@ -1,4 +1,7 @@
-"""Save a whole pipeline around what a run trained: a folder of diffusers with a model card, or a single file for ComfyUI."""
+"""Save a whole pipeline around what a run trained: a folder of diffusers with a model card, or a single file for ComfyUI.
+
+With --runtime the folder's models are graphs for ONNX Runtime or OpenVINO, from which `sample` and `mim test` draw.
+"""
 
 import argparse
 
@@ -17,7 +20,11 @@ def parser() -> argparse.ArgumentParser:
     kind.add_argument("--ema", dest="averaged", action="store_true", default=None, help="of a .pth the average (default)")
     kind.add_argument("--raw", dest="averaged", action="store_false", help="of a .pth the weights that were not averaged")
     whole.add_argument("--fuse-lora", action="store_true", help="add an adapter to the weights, instead of saving it beside")
-    whole.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float16", help="default: float16")
+    whole.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="default: float16; for onnx float32")
+    whole.add_argument("--runtime", choices=["onnx", "openvino"], help="write graphs for ONNX Runtime or OpenVINO instead")
+    whole.add_argument(
+        "--compress", choices=["int8"], help="with --runtime: weights of denoiser and text encoders in 8 bits"
+    )
     whole.add_argument("--single-file", action="store_true", help="write one file in the original layout of SD 1.x, 2.x, XL")
     whole.add_argument("--names", choices=["comfyui", "sd.cpp"], default="comfyui", help="of its blocks (default: comfyui)")
     whole.add_argument("--speed", metavar="FILE", help="for the card: what `benchmark inference --json FILE` has written")
@@ -32,7 +39,7 @@ def check_single(args: argparse.Namespace) -> None:
     """Raise InputError for options that do not go together with a single file, or only with one."""
     from diffdistill.errors import InputError
 
-    folders = {"--speed": args.speed, "--push-to-hub": args.push_to_hub}
+    folders = {"--runtime": args.runtime, "--speed": args.speed, "--push-to-hub": args.push_to_hub}
     given = [option for option, value in folders.items() if value]
     if args.single_file and given:
         raise InputError(f"{given[0]} is for a folder with a card, and --single-file writes none; leave one of them out")
@@ -45,6 +52,7 @@ def check_single(args: argparse.Namespace) -> None:
 @command
 def main() -> None:
     args = parser().parse_intermixed_args()
+    args.dtype = args.dtype or ("float32" if args.runtime == "onnx" else "float16")
 
     from diffdistill.config.read import load_config
     from diffdistill.config.stages import last_stage
@@ -57,6 +65,8 @@ def main() -> None:
         raise InputError(f"--checkpoint={args.checkpoint}: {args.given} is given as the checkpoint already; leave one out")
     if args.private and not args.push_to_hub:
         raise InputError("--private: nothing is uploaded without --push-to-hub; leave it out")
+    if args.compress and not args.runtime:
+        raise InputError(f"--compress={args.compress}: only graphs are compressed; add --runtime=openvino or --runtime=onnx")
     if args.push_to_hub:
         check_name(args.push_to_hub)
     check_single(args)
@@ -75,6 +85,8 @@ def main() -> None:
         args.licence,
         args.speed,
         args.push_to_hub,
+        args.runtime,
+        args.compress,
     )
     print(made)
     if args.push_to_hub:

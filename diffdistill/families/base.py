@@ -15,6 +15,7 @@ from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.families.latents import LatentCoding
 from diffdistill.families.loading import freeze, load_model, load_pipeline
 from diffdistill.families.reading import check_parts, read_noise_schedule, vae_config
+from diffdistill.families.runtimes import RuntimeFolder
 from diffdistill.families.terminal_snr import check_terminal_snr, rescaled_config, rescaled_sampler
 from diffdistill.families.thrift import check_thrift, offload
 from diffdistill.noise import FlowMatching, NoiseSchedule, VariancePreserving
@@ -52,6 +53,7 @@ class Family(LatentCoding):
     load_options: ClassVar[dict] = {}  # for `from_pretrained`: leaves out what neither training nor sampling needs
     max_sequence_length: int | None = None  # tokens of the text that the denoiser sees, where a config says how many
     of_picture: tuple[str, ...] = ()  # entries of the conditioning that describe the picture and not its caption
+    runtime: RuntimeFolder | None = None  # whose models draw pictures in the place of the checkpoint's
 
     def __init__(
         self,
@@ -79,10 +81,8 @@ class Family(LatentCoding):
             self.vae.check_components([""])
             self.vae.read_json("config.json")
         self.denoiser = Checkpoint(denoiser, f"{key}.denoiser") if isinstance(denoiser, str) else None
-        if self.denoiser:
-            self.denoiser_config = self.read_student_config(self.denoiser)
-        else:
-            self.denoiser_config = denoiser or self.checkpoint.read_json(f"{self.denoiser_name}/config.json")
+        own = self.read_student_config(self.denoiser) if self.denoiser else denoiser
+        self.denoiser_config = own or self.checkpoint.read_json(f"{self.denoiser_name}/config.json")
         self.check_denoiser()
         scheduler = self.checkpoint.read_json("scheduler/scheduler_config.json")
         self.zero_terminal_snr = zero_terminal_snr
@@ -166,21 +166,18 @@ class Family(LatentCoding):
     def load(
         self, dtype: torch.dtype, trained: Collection[str] = (), without: Collection[str] = ()
     ) -> diffusers.DiffusionPipeline:
-        """The pipeline without its denoiser, in eval mode, frozen, in `dtype`; but for `trained` models, which are fp32.
-
-        Models in `without` are not loaded.
-        """
+        """The pipeline without denoiser and models of `without`, in eval mode, frozen in `dtype`, `trained` ones in fp32."""
         options = {self.denoiser_name: None, **self.load_options, **dict.fromkeys(without)}
-        if self.vae and "vae" not in without:
+        if self.runtime:
+            options |= self.runtime.parts([name for name in self.models if name not in without])
+        elif self.vae and "vae" not in without:
             kind = self.checkpoint.read_json("model_index.json")["vae"][1]
             options["vae"] = load_model(self.vae, getattr(diffusers, kind))
         pipeline = load_pipeline(self.checkpoint, self.pipeline_class, self.variant, **options)
         for name, model in pipeline.components.items():
-            if not isinstance(model, nn.Module):
-                continue
-            if name in trained:
+            if isinstance(model, nn.Module) and name in trained:
                 nn.Module.to(model, torch.float32)
-            else:
+            elif isinstance(model, nn.Module):
                 freeze(model, dtype)
         if dtype == torch.float16 and pipeline.vae is not None and pipeline.vae.config.get("force_upcast"):
             pipeline.vae.float()  # such a VAE overflows in fp16, as its config says
@@ -204,6 +201,8 @@ class Family(LatentCoding):
 
     def load_student(self, checkpoint: Checkpoint) -> nn.Module:
         """A pretrained student's denoiser in fp32, from a pipeline or from the folder of the denoiser alone."""
+        if self.runtime and checkpoint is self.runtime.checkpoint:
+            return self.runtime.part(self.denoiser_name)
         return self._load_denoiser(checkpoint, subfolder=self._student_folder(checkpoint) or None)
 
     def _load_denoiser(self, checkpoint: Checkpoint, **options) -> nn.Module:

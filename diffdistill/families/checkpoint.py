@@ -208,6 +208,11 @@ def check_weights(folder: Path, where: str) -> None:
         for pickled in folder.glob("*.bin"):
             check_no_pickle(pickled, f"{where}: {folder.name}/")
             return
+        for graph in (*folder.glob("*.onnx"), *folder.glob("openvino_*.xml")):
+            raise InputError(
+                f"{where}: {folder.name}/ holds {graph.name}, a graph for a runtime, and no weights; `sample` and `mim test`"
+                " draw with it, anything else needs the folder in the format of diffusers"
+            )
         raise InputError(f"{where}: {folder.name}/ has no weights (*.safetensors); download it again")
     for shard in shards:
         if not shard.exists():

@@ -88,7 +88,7 @@ class DiffusionModel(Drawing, CriticisedModel):
     @property
     def device(self) -> torch.device:
         """Where the student is."""
-        return next(self.student.parameters()).device
+        return self.student.device
 
     def component(self, name: str) -> nn.Module:
         """The model of the pipeline with that name, with its adapter if it has one."""

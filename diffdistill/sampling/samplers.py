@@ -22,6 +22,7 @@ from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import PACKAGED, Checkpoint
 from diffdistill.families.known import denoiser_names, denoiser_of
 from diffdistill.families.loading import load_pipeline
+from diffdistill.families.runtimes import RuntimeFolder, runtime_of
 from diffdistill.families.single_file import SUFFIX
 from diffdistill.files import read_lines
 from diffdistill.models.plan import DTYPES, warn_of_half_on_cpu
@@ -74,7 +75,11 @@ def pipeline_sampler(source: str, options: Mapping, dtype: str, like: str | None
 
     A single file takes its small files from the pipeline `like`, if that is given.
     """
-    pipeline = load_pipeline(open_source(source, like)).to(get_device(), DTYPES[dtype])
+    checkpoint = open_source(source, like)
+    if runtime_of(checkpoint.path):
+        pipeline = RuntimeFolder(checkpoint, dtype, "--dtype").pipeline()
+    else:
+        pipeline = load_pipeline(checkpoint).to(get_device(), DTYPES[dtype])
     pipeline.set_progress_bar_config(disable=True)
 
     def draw(prompt: str, seed: int) -> np.ndarray:
@@ -169,7 +174,10 @@ def read_source(
 ) -> tuple[Config | None, Trained | None]:
     """The config of a source and what its run trained, checked before anything is loaded; (None, None) for a pipeline."""
     if is_pipeline(source):
-        open_source(source, like).read_json("model_index.json")
+        checkpoint = open_source(source, like)
+        checkpoint.read_json("model_index.json")
+        if runtime := runtime_of(checkpoint.path):
+            runtime.check_installed(source)
         return None, None
     name, own = split_source(source)
     config = last_stage(load_config(name, overrides))

@@ -91,6 +91,8 @@ def metrics_note(source: Source) -> str | None:
         return None
     if not source.results:
         return "No `results.json` of a run stood beside the checkpoint, so nothing is known of its quality."
+    if source.compressed:
+        return f"The run measured its weights before they were compressed; those in {source.compressed} were not measured."
     if not source.measured:
         return "The run measured the average of its weights; these raw weights were not measured."
     return f"These weights, from after {source.step:,} steps, were not measured."

@@ -26,6 +26,7 @@ class Source:
         results: the run's `results.json`.
         step: after how many steps the checkpoint was taken.
         averaged: whether the exported weights are an EMA.
+        compressed: how the exported weights differ from those of the checkpoint, "int8", or None.
     """
 
     checkpoint: Path
@@ -34,11 +35,12 @@ class Source:
     run: Path | None = None
     step: int | None = None
     averaged: bool = False
+    compressed: str | None = None
 
     @property
     def measured(self) -> bool:
         """Whether the run measured these weights, and not their average instead."""
-        return bool(self.results) and self.averaged == bool(self.results["ema"])
+        return bool(self.results) and self.averaged == bool(self.results["ema"]) and not self.compressed
 
     @property
     def records(self) -> list[dict]:

@@ -35,6 +35,16 @@ def usage(model: DiffusionModel, config: Config, name: str, dtype: str, files: l
     return "\n".join([*imports, "", *first, *lines])
 
 
+def command(model: DiffusionModel, config: Config, name: str) -> str:
+    """The command that draws one picture with a pipeline that was exported for a runtime, in the folder `name`."""
+    _, options = model.scheduler()
+    words = ["mim run diffdistill sample", name, "--prompt", quoted(prompt(config))]
+    for key, option in (("num_inference_steps", "--steps"), ("guidance_scale", "--guidance-scale")):
+        if key in options:
+            words += [option, f"{options[key]:g}"]
+    return " ".join(words)
+
+
 def absent_parts(model: DiffusionModel) -> list[str]:
     """The parts that the pipeline is saved without, and that diffusers wants to be told of: SD3's T5 and its tokenizer."""
     family, parts = model.family, model.frozen.pipeline.components

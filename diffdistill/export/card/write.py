@@ -16,7 +16,8 @@ from diffdistill.export.card.names import markdown_table, shown
 from diffdistill.export.card.source import Source
 from diffdistill.export.card.speed import speed_protocol, speed_tables
 from diffdistill.export.card.training import stages_table, training_lines
-from diffdistill.export.card.usage import usage, usage_note
+from diffdistill.export.card.usage import command, usage, usage_note
+from diffdistill.families.runtimes import RUNTIMES
 from diffdistill.files import is_hub_name
 from diffdistill.models.base import DiffusionModel
 from diffdistill.report.network import network_rows
@@ -39,6 +40,7 @@ class Card:
         dtype: of the weights on disk.
         adapter_files: in the exported folder, of an adapter that stands beside its base.
         speed: what a benchmark has found; see `read_speed`.
+        runtime: which its graphs are for; None for weights of torch.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Card:
     dtype: str
     adapter_files: list[str]
     speed: Mapping | None = None
+    runtime: str | None = None
 
 
 def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
@@ -62,7 +65,10 @@ def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
         title=title(card.name),
         what=what(model, figures, card),
         grid=grid and (STUDENT_GRID if is_student else OWN_GRID),
-        usage=usage(model, source.config, card.name, card.dtype, card.adapter_files),
+        usage=command(model, source.config, card.name)
+        if card.runtime
+        else usage(model, source.config, card.name, card.dtype, card.adapter_files),
+        language="bash" if card.runtime else "python",
         usage_note=usage_note(model, measured=bool(source.records)),
         size=markdown_table(["", "teacher", "this model", "kept"], network_rows(figures)) if is_student else None,
         layers=layers(figures),
@@ -96,7 +102,7 @@ def front_matter(model: DiffusionModel, card: Card, figures: Mapping) -> ModelCa
         **card.licence.entries,
         base_model=origin if is_hub_name(origin) else None,
         datasets=[data] if is_hub_name(data) else None,
-        library_name="diffusers",
+        library_name=card.runtime or "diffusers",
         pipeline_tag="text-to-image",
         tags=[tag for tag in tags if tag],
         **(dict(eval_results=results, model_name=title(card.name)) if results else {}),
@@ -125,6 +131,9 @@ def what(model: DiffusionModel, figures: Mapping, card: Card) -> str:
             text += f" It is made to be sampled in {steps} step{'s' if steps > 1 else ''}."
         vae = f"The VAE is that of {shown(model.family.vae.name)}; t" if model.family.vae else "The VAE, t"
         text += f" {vae}ext encoders and tokenizers are the teacher's."
+    if card.runtime:
+        eight = ", with the weights of denoiser and text encoders in 8 bits" if card.source.compressed else ""
+        text += f" Its models are graphs for {RUNTIMES[card.runtime].title}{eight}."
     if card.adapter_files:
         text += " What was trained is an adapter: the folder holds the whole pipeline, and the adapter beside it."
     return text
