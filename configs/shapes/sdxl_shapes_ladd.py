@@ -17,7 +17,13 @@ stages = [
     dict(
         name="adversarial_1",
         model=dict(
-            method=dict(_delete_=True, type="GridDenoising", steps=1),
+            method=dict(_delete_=True, type="DenoisingKD", timesteps=dict(type="GridTimesteps", steps=1)),
+            sampling=dict(
+                _delete_=True,
+                scheduler=dict(type="DDIMScheduler", timestep_spacing="trailing"),
+                num_inference_steps=1,
+                guidance_scale=1.0,
+            ),
             losses=dict(
                 task=None,
                 adversarial=dict(type="AdversarialLoss", layers=["down_blocks.1", "mid_block", "up_blocks.0"]),

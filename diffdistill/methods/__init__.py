@@ -2,7 +2,6 @@
 
 from diffdistill.methods.consistency import LatentConsistency
 from diffdistill.methods.denoising import DenoisingKD
-from diffdistill.methods.grid import GridDenoising
 from diffdistill.methods.guidance import GuidanceDistillation
 from diffdistill.methods.matching import DistributionMatching
 from diffdistill.methods.parts.captions import RandomConditioning
@@ -25,7 +24,6 @@ __all__ = [
     "CubicTimesteps",
     "DenoisingKD",
     "DistributionMatching",
-    "GridDenoising",
     "GuidanceDistillation",
     "LatentConsistency",
     "LogitNormalTimesteps",

@@ -18,7 +18,7 @@ LOSSES = dict(task=dict(type="TaskLoss"), output=dict(type="OutputKD"), feature=
 LORA = dict(type="LoraConfig", r=4, target_modules=["to_q", "to_v"])
 CUT = {"mid_block.*": []}
 SDXL = dict(type="StableDiffusionXL", size=64)
-ADVERSARIAL = SDXL | dict(method=dict(type="GridDenoising"), losses=dict(adversarial=dict(type="AdversarialLoss", r1=1.0)))
+ADVERSARIAL = SDXL | dict(losses=dict(adversarial=dict(type="AdversarialLoss", r1=1.0)))
 SD3 = dict(type="StableDiffusion3", size=64, keep={"transformer_blocks": [0, 3]})
 
 

@@ -18,7 +18,7 @@ from diffdistill.step import at_sample
 
 LORA = dict(type="LoraConfig", r=4, lora_alpha=4, target_modules=["to_q", "to_v"])
 MATCHING = dict(type="DistributionMatching", steps=1)
-GRID = dict(type="GridDenoising", steps=2)
+GRID = dict(type="DenoisingKD", timesteps=dict(type="GridTimesteps", steps=2))
 
 
 def adversarial(**options):
@@ -435,7 +435,7 @@ def plan(folder, method=GRID, **options):
         (
             dict(network="fake_score"),
             r"model\.losses\.adversarial\.network='fake_score': that is 'teacher' or a network that the method trains, and"
-            r" GridDenoising trains none",
+            r" DenoisingKD trains none",
         ),
         (dict(r1=-1.0), r"AdversarialLoss: r1=-1\.0 must be a number above 0"),
         (dict(r1=1.0, r1_sigma=-1), r"AdversarialLoss: r1_sigma=-1 must be a number above 0"),
