@@ -54,6 +54,7 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
         plan.cache = cache
     check_average(config, plan)
     check_batch(config, plan)
+    check_turns(config, plan)
     check_training(config, plan)
     check_sharding(config, plan)
     check_memory(config, plan)
@@ -174,6 +175,16 @@ def check_intervals(config: Config) -> None:
         raise InputError(
             f"default_hooks.checkpoint.interval={interval} is no multiple of optim_wrapper.accumulative_counts={counts};"
             f" the nearest is {max(round(interval / counts), 1) * counts}"
+        )
+
+
+def check_turns(config: Config, plan: Plan | None) -> None:
+    """Raise InputError if the run ends before the student has learned at all, since its critics were trained alone."""
+    updates = config.train_cfg.max_iters // config.optim_wrapper.get("accumulative_counts", 1)
+    if plan and updates < (first := plan.method.warmup + plan.method.ratio):
+        raise InputError(
+            f"train_cfg.max_iters={config.train_cfg.max_iters} makes {updates} updates, and by model.method.warmup and ratio"
+            f" the student learns first in update {first}; train longer"
         )
 
 

@@ -99,9 +99,9 @@ class Method:
     whether it may have the teacher's on the same input, which `OutputKD` scores; `smallest_batch` is the number of samples
     that a batch must have; `needs_pictures` says whether their latents count, and not their shape alone; `targets_pictures`
     whether the target stands for a clean picture; `sampler_times` are the `GridTimesteps` of a sampler of few steps, where
-    no others are trained; `captions` are those that it shows beside the data's own. Of `ratio` turns, each of which trains
-    the critics, the last one trains the student too. A method has no state that changes: all it returns follows from its
-    arguments and from torch's random numbers.
+    no others are trained; `captions` are those that it shows beside the data's own. Every update trains the
+    critics; the student waits for `warmup` updates, and then learns in the last of every `ratio`. A method has no state that
+    changes: all it returns follows from its arguments and from torch's random numbers.
     """
 
     needs_teacher = False
@@ -114,6 +114,7 @@ class Method:
     needs_pictures = True
     targets_pictures = True
     ratio = 1
+    warmup = 0
 
     def critics(self, plan: PlannedModel, teacher: nn.Module) -> Mapping[str, nn.Module | Mapping]:
         """The networks that the method trains beside the student, by name, in fp32.
@@ -125,7 +126,8 @@ class Method:
 
     def turn(self, update: int) -> Turn:
         """Whom the update of that number, from 0, trains."""
-        return Turn(student=(update + 1) % self.ratio == 0)
+        number = update + 1 - self.warmup
+        return Turn(student=number > 0 and number % self.ratio == 0)
 
     def check(self, plan: PlannedModel) -> None:
         """Raise InputError, before any weight is loaded, if the method cannot train such a model."""

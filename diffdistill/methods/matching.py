@@ -42,6 +42,8 @@ class DistributionMatching(Method):
         fake_score: the config of an adapter (peft), for a student that is an adapter of its whole teacher: then one base in
             memory has three roles. By default the fake score is a full copy of the teacher, whatever the student is.
         ratio: updates of the fake score for one of the student; DMD2's is 5, TDM's 1.
+        warmup: updates of the fake score alone at the beginning, where the student draws other pictures than the teacher,
+            whose score the fake score starts as.
         normalize: divide the gradient by the mean of |x_0 - x_T| over a sample. TDM takes `PseudoHuber` instead.
         timesteps: at which samples are compared; by default uniform from 2 % to 98 % of the way to noise.
         fake_loss: how the fake score is trained, e.g. `dict(type="TaskLoss", weighting=dict(type="MinSNR"))`.
@@ -59,6 +61,7 @@ class DistributionMatching(Method):
         guidance_scale: float | list[float] | None = None,
         fake_score: dict | None = None,
         ratio: int = 1,
+        warmup: int = 0,
         normalize: bool = True,
         timesteps: dict | None = None,
         fake_loss: dict | None = None,
@@ -66,11 +69,14 @@ class DistributionMatching(Method):
         for name, value in (("steps", steps), ("ratio", ratio)):
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"model.method.{name}={value!r}: give a whole number of 1 or more")
+        if not isinstance(warmup, int) or warmup < 0:
+            raise InputError(f"model.method.warmup={warmup!r}: give a whole number of updates, 0 or more")
         if match not in ("samples", "trajectory"):
             raise InputError(f"model.method.match={match!r} is unknown; use 'samples' or 'trajectory'")
         if match == "trajectory" and timesteps:
             raise InputError("model.method.timesteps: a trajectory is compared within each step; leave one of them out")
-        self.steps, self.ratio, self.normalize, self.adapter = steps, ratio, normalize, fake_score
+        self.steps, self.ratio, self.warmup = steps, ratio, warmup
+        self.normalize, self.adapter = normalize, fake_score
         self.follows = match == "trajectory"
         self.guidance = None if guidance_scale is None else Guidance(guidance_scale)
         self.timesteps = build_part(MODELS, timesteps, ".timesteps") if timesteps else None

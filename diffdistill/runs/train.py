@@ -49,7 +49,9 @@ def train_one(config: Config, resume: str | None, launcher: str) -> None:
     build = functools.partial(build_model, config.model, plan)
     # SDXL reads its first text encoder before the last layer, which then has no gradients, and in a turn of its critics the
     # student has none: DDP must not wait for them.
-    config.find_unused_parameters = plan is not None and (plan.trains_text or plan.method.ratio > 1)
+    config.find_unused_parameters = plan is not None and (
+        plan.trains_text or plan.method.ratio > 1 or plan.method.warmup > 0
+    )
     if launcher != "none":
         start_ranks(config)
         if not torch.cuda.is_available() and not config.get("model_wrapper_cfg"):

@@ -165,6 +165,8 @@ def test_turns_follow_from_the_update():
     method = DistributionMatching(ratio=3)
     assert [method.turn(update).student for update in range(6)] == [False, False, True, False, False, True]
     assert all(method.turn(update).critics for update in range(6))
+    later = DistributionMatching(ratio=2, warmup=2)
+    assert [later.turn(update).student for update in range(6)] == [False, False, False, True, False, True]
     model = Gaussians()
     model.turn = Turn(student=False)
     step = method(model, latents(2), CAPTIONS)
@@ -178,6 +180,7 @@ def test_turns_follow_from_the_update():
     [
         (dict(ratio=0), ["model.method.ratio=0", "1 or more"]),
         (dict(steps=0), ["model.method.steps=0", "1 or more"]),
+        (dict(warmup=-1), ["model.method.warmup=-1", "0 or more"]),
         (dict(match="states"), ["model.method.match='states'", "'trajectory'"]),
         (dict(match="trajectory", timesteps=dict(type="UniformTimesteps")), ["model.method.timesteps", "within each step"]),
         (dict(guidance_scale=0.5), ["model.method.guidance_scale=0.5"]),

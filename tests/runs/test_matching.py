@@ -164,6 +164,7 @@ def test_an_adapter_of_three_roles_leaves_the_students_alone(shallow_sdxl, tmp_p
         (dict(wrapper="paramwise_cfg=dict(fake_score=dict(rl=1.0))"), ["fake_score.rl is no setting of the optimizer"]),
         (dict(wrapper="type='OptimWrapper'"), ["knows no turns of fake_score", "MixedPrecision"]),
         (dict(method="ratio=0"), ["model.method.ratio=0", "1 or more"]),
+        (dict(method="warmup=3, ratio=2"), ["train_cfg.max_iters=8 makes 4 updates", "first in update 5"]),
         (
             dict(student=f"dict(keep={KEEP}, adapter={LORA})", method=f"fake_score={LORA}"),
             ["is a cut", "full copy"],
