@@ -1,13 +1,13 @@
 """Smaller and faster: half the depth of the SD3 class, sampled in two Euler steps, without guidance.
 
-Steps first, layers second: the teacher's architecture is brought to two steps, exactly as in sd3_shapes_progressive.py. Its
-cut then learns those two steps from it, with feature KD.
+Steps first, layers second: methods/thinned_shapes.py says how. Its last halving is left out.
 """
 
 _base_ = [
     "../_base_/models/sd3_shapes.py",
     "../_base_/cuts/half_depth_sd3_shapes.py",
     "../_base_/methods/progressive_shapes.py",
+    "../_base_/methods/thinned_shapes.py",
     "../_base_/datasets/shapes_over_seeds.py",
     "../_base_/shapes_runtime.py",
 ]
@@ -15,22 +15,5 @@ _base_.model.merge(_base_.pop("cut"))
 _base_.model.merge(_base_.pop("method"))
 
 model = dict(student=dict(prediction_type=None), losses=dict(task=dict(weighting=dict(type="TruncatedSNR"))))
-all_layers = dict(keep=dict(_delete_=True))
-stages = [
-    dict(name="guided_8", model=dict(student=all_layers, method=dict(guidance_scale=3.0))),
-    dict(name="halved_4", model=dict(teacher=dict(denoiser="previous"), student=all_layers, method=dict(steps=4))),
-    dict(name="halved_2", model=dict(teacher=dict(denoiser="previous"), student=all_layers, method=dict(steps=2))),
-    dict(
-        name="cut_2",
-        model=dict(
-            teacher=dict(denoiser="previous"),
-            method=dict(steps=2, substeps=1),
-            losses=dict(feature=dict(_delete_=True, type="FeatureKD", normalize=True)),
-        ),
-        optim_wrapper=dict(optimizer=dict(lr=1e-3)),
-        train_cfg=dict(max_iters=600, val_interval=600),
-        param_scheduler=[dict(type="LinearLR", start_factor=1.0, end_factor=0.0, end=600, by_epoch=False)],
-    ),
-]
+stages = [*_base_.pop("whole"), _base_.pop("thinned")[0]]
 default_hooks = dict(samples=dict(interval=300))
-del all_layers

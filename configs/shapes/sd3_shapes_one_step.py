@@ -1,15 +1,18 @@
-"""One step by distribution matching (Yin et al., 2024, arXiv:2405.14867) of the embedded teacher of the SD3 class.
+"""One step by distribution matching (DMD2: Yin et al., 2024, arXiv:2405.14867) of the embedded teacher of the SD3 class.
 
-300 updates to 8 Euler steps and 800 to 1, of 32 captions; methods/matching_shapes.py says what each stage does.
+4 x 300 updates of 32 pictures to one Euler step, as sd3_shapes_progressive.py, and 500 of 32 captions that make it sharp:
+methods/matched_shapes.py says how.
 """
 
 _base_ = [
     "../_base_/models/sd3_shapes.py",
-    "../_base_/methods/matching_shapes.py",
+    "../_base_/methods/progressive_shapes.py",
+    "../_base_/methods/matched_shapes.py",
     "../_base_/datasets/shapes_over_seeds.py",
     "../_base_/shapes_runtime.py",
 ]
 _base_.model.merge(_base_.pop("method"))
 
 model = dict(student=dict(prediction_type=None), losses=dict(task=dict(weighting=dict(type="TruncatedSNR"))))
-default_hooks = dict(samples=dict(interval=400))
+stages = [*_base_.stages, _base_.pop("matched")]
+default_hooks = dict(samples=dict(interval=300))

@@ -1,14 +1,17 @@
 """One step by distribution matching (DMD2: Yin et al., 2024, arXiv:2405.14867) of the embedded SDXL-layout teacher.
 
-300 updates to 8 steps and 800 to 1, of 32 captions; methods/matching_shapes.py says what each stage does.
+4 x 300 updates of 32 pictures to one step, as sdxl_shapes_progressive.py, and 500 of 32 captions that make it sharp:
+methods/matched_shapes.py says how.
 """
 
 _base_ = [
     "../_base_/models/sdxl_shapes.py",
-    "../_base_/methods/matching_shapes.py",
+    "../_base_/methods/progressive_shapes.py",
+    "../_base_/methods/matched_shapes.py",
     "../_base_/datasets/shapes_over_seeds.py",
     "../_base_/shapes_runtime.py",
 ]
 _base_.model.merge(_base_.pop("method"))
 
-default_hooks = dict(samples=dict(interval=400))
+stages = [*_base_.stages, _base_.pop("matched")]
+default_hooks = dict(samples=dict(interval=300))

@@ -19,6 +19,8 @@ LORA = dict(type="LoraConfig", r=4, target_modules=["to_q", "to_v"])
 CUT = {"mid_block.*": []}
 SDXL = dict(type="StableDiffusionXL", size=64)
 ADVERSARIAL = SDXL | dict(losses=dict(adversarial=dict(type="AdversarialLoss", r1=1.0)))
+MATCHED = SDXL | dict(losses=dict(task=dict(type="TaskLoss")), keep={}, method=dict(type="DistributionMatching"))
+ROLES = MATCHED | dict(student=dict(adapter=LORA), method=MATCHED["method"] | dict(fake_score=LORA))
 SD3 = dict(type="StableDiffusion3", size=64, keep={"transformer_blocks": [0, 3]})
 
 
@@ -69,6 +71,8 @@ def held_by_a_step(config, plan) -> int:
         ("thin_sdxl", SDXL | dict(counts=2, dtype="bfloat16")),
         ("thin_sdxl", SDXL | dict(keep={}, student=dict(adapter=LORA), losses=dict(task=dict(type="TaskLoss")))),
         ("thin_sdxl", ADVERSARIAL),
+        ("thin_sdxl", MATCHED),
+        ("thin_sdxl", ROLES),
         ("thin_sdxl", ADVERSARIAL | dict(gradient_checkpointing=True)),
         ("tiny_sd3", SD3),
         ("tiny_sd3", SD3 | dict(dtype="bfloat16", gradient_checkpointing=True)),
@@ -82,6 +86,8 @@ def held_by_a_step(config, plan) -> int:
         "accumulated-bf16",
         "lora",
         "adversarial",
+        "full-fake-score",
+        "three-roles",
         "adversarial-recomputed",
         "sd3",
         "sd3-recomputed-bf16",
