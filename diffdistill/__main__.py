@@ -19,7 +19,7 @@ def tools() -> dict[str, Path]:
 def usage() -> str:
     """What `python -m diffdistill -h` prints: every tool with the first sentence of its docstring."""
     first = {name: ast.get_docstring(ast.parse(path.read_text("utf-8"))).splitlines()[0] for name, path in tools().items()}
-    lines = [f"  {name:<16}{said}" for name, said in first.items()]
+    lines = [f"  {name:<20}{said}" for name, said in first.items()]
     return "\n".join(["usage: python -m diffdistill TOOL ...; -h after a TOOL says what it takes", "", *lines])
 
 

@@ -29,20 +29,29 @@ def main() -> None:
     parser.add_argument(
         "--config", help="of single files: folder or hub name of a pipeline of their kind, for its tokenizers"
     )
+    parser.add_argument(
+        "--controlnet", metavar="FOLDER", help="of pipelines: a ControlNet, or what transfer_controlnet made"
+    )
+    parser.add_argument("--control-image", metavar="FILE", help="the picture that it looks at")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="change keys of the configs")
     args = parser.parse_args()
 
     from diffdistill.errors import InputError
+    from diffdistill.sampling.control import Control
     from diffdistill.sampling.samplers import all_prompts, draw_rows, samplers
     from diffdistill.sampling.saving import check_out, save_samples
 
     if args.steps is not None and args.steps < 1:
         raise InputError(f"--steps={args.steps}: give 1 or more")
+    if bool(args.controlnet) != bool(args.control_image):
+        raise InputError("--controlnet and --control-image go together; give both, or none")
     check_out(args.out, args.sources)
     prompts = all_prompts(args.prompt, args.prompts_file, args.pictures)
     options = dict(num_inference_steps=args.steps, guidance_scale=args.guidance_scale)
     options = {key: value for key, value in options.items() if value is not None}
-    found = samplers(args.sources, options, args.checkpoint, parse_options(args.cfg_options), args.dtype, args.config)
+    control = Control(args.controlnet, args.control_image) if args.controlnet else None
+    changes = parse_options(args.cfg_options)
+    found = samplers(args.sources, options, args.checkpoint, changes, args.dtype, args.config, control)
     rows = draw_rows(found, prompts, range(args.seed, args.seed + len(prompts)))
     print(save_samples(rows, prompts, args.out))
 

@@ -21,6 +21,7 @@ from diffdistill.families.architectures import hub_names, load_architecture, pla
 from diffdistill.families.base import Family
 from diffdistill.families.known import known_families
 from diffdistill.files import check_new_folder, write_whole
+from diffdistill.models.student import StudentPlan
 from diffdistill.students.cut import LayerMap, build_on_meta, path_matches
 from diffdistill.students.size import kept_layers
 
@@ -112,12 +113,8 @@ def count_kept(lora: Lora, kept: Mapping[str, str], denoiser: str, stages: Seque
     return {name: row for name, row in rows.items() if row["layers"]}
 
 
-def transfer_lora(path: str, config: Config, out: str) -> dict:
-    """Write the LoRA at `path` of the teacher of `config`, for its student, into the folder `out`; returns the figures.
-
-    The file loads with `load_lora_weights`. Parts of text encoders stay, as student and teacher share these.
-    """
-    check_new_folder(out, "OUT")
+def plan_transfer(config: Config, what: str) -> StudentPlan:
+    """The plan of the student of `config`, for `what` its teacher has. Raises InputError where there is no student."""
     model = config.model
     # The keep list alone decides; no pairs need to be found, and no weights of the student read.
     model.student = dict(model.get("student") or {}, checkpoint=None)
@@ -126,9 +123,19 @@ def transfer_lora(path: str, config: Config, out: str) -> dict:
         plan = check_model(model) if "teacher" in model else None
     if plan is None:
         raise InputError(
-            f"{Path(config.filename).name}: a {model.type} has no student of its own; a LoRA of its base fits it as it is."
+            f"{Path(config.filename).name}: a {model.type} has no student of its own; {what} of its base fits it as it is."
             " Name a config that distills a student from that base"
         )
+    return plan
+
+
+def transfer_lora(path: str, config: Config, out: str) -> dict:
+    """Write the LoRA at `path` of the teacher of `config`, for its student, into the folder `out`; returns the figures.
+
+    The file loads with `load_lora_weights`. Parts of text encoders stay, as student and teacher share these.
+    """
+    check_new_folder(out, "OUT")
+    plan = plan_transfer(config, "a LoRA")
     family = plan.family
     teacher = build_on_meta(family.denoiser_class, family.denoiser_config)
     student = build_on_meta(family.denoiser_class, plan.config)

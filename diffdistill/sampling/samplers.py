@@ -28,6 +28,7 @@ from diffdistill.files import read_lines
 from diffdistill.models.plan import DTYPES, warn_of_half_on_cpu
 from diffdistill.registry import MODELS
 from diffdistill.runs.load import Trained, exported_student
+from diffdistill.sampling.control import Control
 from diffdistill.students.size import count
 
 
@@ -70,16 +71,24 @@ def is_pipeline(source: str) -> bool:
     return "/" in source and "=" not in source and not source.endswith(".py")
 
 
-def pipeline_sampler(source: str, options: Mapping, dtype: str, like: str | None = None) -> Sampler:
+def pipeline_sampler(
+    source: str, options: Mapping, dtype: str, like: str | None = None, control: Control | None = None
+) -> Sampler:
     """The sampler of the pipeline `source`, in `dtype`; `options` are arguments of the pipeline's call.
 
-    A single file takes its small files from the pipeline `like`, if that is given.
+    A single file takes its small files from the pipeline `like`, if that is given; with `control` it draws under that.
     """
     checkpoint = open_source(source, like)
     if runtime_of(checkpoint.path):
+        if control:
+            raise InputError(
+                f"--controlnet: {source} is of a runtime, whose U-Net takes no residuals; export a plain folder"
+            )
         pipeline = RuntimeFolder(checkpoint, dtype, "--dtype").pipeline()
     else:
         pipeline = load_pipeline(checkpoint).to(get_device(), DTYPES[dtype])
+    if control:
+        pipeline, options = control.around(pipeline, source), {**options, **control.options}
     pipeline.set_progress_bar_config(disable=True)
 
     def draw(prompt: str, seed: int) -> np.ndarray:
@@ -133,6 +142,7 @@ def samplers(
     overrides: Mapping | None = None,
     dtype="float32",
     like: str | None = None,
+    control: Control | None = None,
 ) -> Iterator[Sampler]:
     """The samplers of every source, loaded one source at a time.
 
@@ -144,6 +154,10 @@ def samplers(
         raise InputError(f"--dtype {dtype} is unknown; choose from {', '.join(DTYPES)}")
     if like and not any(source.endswith(SUFFIX) for source in sources):
         raise InputError(f"--config={like}: no source is a single file (*{SUFFIX}); leave it out")
+    if control and not all(map(is_pipeline, sources)):
+        raise InputError(
+            "--controlnet is for pipelines; export a config's student (`mim run diffdistill export`) and name that"
+        )
     if any(map(is_pipeline, sources)):  # a config says its own
         warn_of_half_on_cpu(dtype, "--dtype")
     plans = [(source, *read_source(source, options, checkpoint, dict(overrides or {}), like)) for source in sources]
@@ -151,7 +165,7 @@ def samplers(
     teachers: list[Mapping] = []
     for source, config, trained in plans:
         if config is None:
-            found = [pipeline_sampler(source, options, dtype, like)]
+            found = [pipeline_sampler(source, options, dtype, like, control)]
         else:
             stem = short_name(config.filename)
             noun = MODELS.get(config.model.type).noun
