@@ -1,11 +1,14 @@
 """Published students at their true size as single files, and back: `python tests/helpers/true_files.py [STUDENT ...]`.
 
+With `--keep FOLDER` the files stay, with `--names sd.cpp` for stable-diffusion.cpp.
+
 Weights are random. Of every student it prints what docs/results/single_file.md has: tensors and bytes of the file, how many
 come back as they were, whether `from_single_file` of diffusers reads the same U-Net, and how far the outputs are apart.
 """
 
+import argparse
 import json
-import sys
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -78,6 +81,14 @@ def check(name: str, folder: Path, gapped: bool = False) -> dict:
 
 
 if __name__ == "__main__":
-    for student in sys.argv[1:] or STUDENTS:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("students", nargs="*", choices=[*STUDENTS, []])
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--names", choices=["comfyui", "sd.cpp"], default="comfyui")
+    args = parser.parse_args()
+    for student in args.students or STUDENTS:
         with tempfile.TemporaryDirectory() as made:
-            print(json.dumps(dict(student=student, **check(STUDENTS[student], Path(made)))), flush=True)
+            row = check(STUDENTS[student], Path(made), args.names == "sd.cpp")
+            if args.keep:
+                shutil.move(Path(made, "student.safetensors"), args.keep / f"{student}.safetensors")
+        print(json.dumps(dict(student=student, **row)), flush=True)
