@@ -63,7 +63,7 @@ class Readers:
             f"ComfyUI: {self.comfyui_line(names, by_hand)}",
             f"Forge: {self.forge_line(names)}",
             f"stable-diffusion.cpp: {self.cpp_line(names, by_hand)}",
-            "A1111: reads it" if self.whole and self.comfyui else "A1111: knows uncut models alone",
+            f"A1111: {self.a1111_line()}",
             "InvokeAI: wants the folder; export without --single-file",
         ]
 
@@ -81,6 +81,11 @@ class Readers:
         if not self.comfyui or (names == CPP and self.tiny):
             return "as ComfyUI"
         return "as ComfyUI (not tried)" if self.has_middle else "puts a random mid block where this has none; do not use it"
+
+    def a1111_line(self) -> str:
+        """What A1111 makes of it, which has SSD-1B since its pull request 13865, and no other cut."""
+        known = self.comfyui == "SSD1B" or (self.whole and self.comfyui)
+        return "reads it (not tried)" if known else "knows SSD-1B and uncut models alone"
 
     def cpp_line(self, names: str, by_hand: bool) -> str:
         """What stable-diffusion.cpp makes of it."""

@@ -183,6 +183,7 @@ def test_which_programs_read_a_published_student(student):
     said = {line.split(":")[0]: line for line in readers.lines("comfyui", "v2" in student)}
     assert ("does not know" in said["ComfyUI"]) == (COMFYUI[student] is None)
     assert ("ModelSamplingDiscrete" in said["ComfyUI"]) == ("v2" in student)
+    assert ("reads it" in said["A1111"]) == (student == "ssd_1b")
     assert ("random mid block" in said["Forge"]) == (not readers.has_middle and readers.comfyui is not None)
 
 
