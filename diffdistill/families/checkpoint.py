@@ -60,7 +60,9 @@ class Checkpoint:
     @cached_property
     def like(self) -> "Checkpoint":
         """A pipeline of the kind of a single file, for its small files."""
-        found = self.config or self.single.origin
+        told = self.single.origin
+        # A path in a stranger's file is none of this machine.
+        found = self.config or (told if told and (is_hub_name(told) or told.startswith(PACKAGED)) else None)
         if found is None:
             raise InputError(
                 f"{self.key}={self.name}: a single file that does not tell which pipeline it is like; set {self.config_key}"
@@ -89,8 +91,10 @@ class Checkpoint:
 
     def _read_of_single(self, file: str) -> dict:
         """A config file of a single file."""
-        if file in self.single.configs:
-            return self.single.configs[file]
+        if content := self.single.configs.get(file):
+            if file == "model_index.json":
+                check_no_code(content, f"{self.key}={self.name}: {file} in its metadata")
+            return content
         content = self.like.read_json(file)
         if file == "unet/config.json":
             return self.single.denoiser_config(diffusers.UNet2DConditionModel, content, self.like.name)

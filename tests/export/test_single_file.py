@@ -362,6 +362,10 @@ BROKEN = {
     "without_text": (lambda t, m: ({k: v for k, v in t.items() if "embedders.1" not in k}, m), "has no text_encoder_2"),
     "foreign": (lambda t, m: (t, None), "does not tell which pipeline it is like; set model.teacher.config"),
     "lora": (lambda t, m: ({"lora_unet_x.alpha": torch.ones(1)}, None), "holds no U-Net in the original layout"),
+    "code": (
+        lambda t, m: (t, {**m, "diffdistill.configs": '{"model_index.json": {"_class_name": "X", "unet": ["mine", "Y"]}}'}),
+        "names code of its own for unet",
+    ),
     "no_configs": (lambda t, m: (t, {**m, "diffdistill.configs": "[1]"}), "is no dict of configs"),
     "unet_in_part": (
         lambda t, m: ({k: v for k, v in t.items() if "output_blocks.0.0.out_layers.3.bias" not in k}, {}),
