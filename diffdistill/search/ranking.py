@@ -8,11 +8,16 @@ from diffdistill.report.numbers import METRICS
 from diffdistill.search.space import Cut
 
 
-def kind_of(cut: Cut) -> str:
-    """The kind of a candidate, of which each has one trained."""
-    if "published" in cut.pattern:
-        return "published"
-    return cut.pattern.split(",")[0].split(" of ")[0]
+def empties_attentions(cut: Cut) -> bool:
+    """Whether a cut leaves a stage without any of its attentions; the mid block's do not count."""
+    return any(path.endswith(".attentions") and "mid_block" not in path and not kept for path, kept in cut.keep.items())
+
+
+def kind_of(cut: Cut) -> tuple:
+    """The kind of a candidate, of which the best is trained: what it has lost, and whether scores or a pattern chose it."""
+    chosen_by = "published" if "published" in cut.pattern else cut.pattern.split(",")[0]
+    chosen_by = "scores" if chosen_by.startswith(("groups of", "ranked")) else chosen_by
+    return empties_attentions(cut), "down_blocks" in cut.keep, chosen_by
 
 
 def first_metric(cut: Cut) -> tuple[str, float] | None:
@@ -21,11 +26,15 @@ def first_metric(cut: Cut) -> tuple[str, float] | None:
 
 
 def chosen(ranked: Sequence[Cut], most: int) -> list[Cut]:
-    """Which to train: the best by error of every kind of pattern, then the next best."""
-    kinds: dict[str, Cut] = {}
+    """Which to train: the best by error of every kind, then the next best.
+
+    Kinds that keep attentions in all stages come first: what a stage knew of the caption is not won back by a short
+    training, however small the error before it (docs/results/choose_student.md).
+    """
+    kinds: dict[tuple, Cut] = {}
     for cut in ranked:
         kinds.setdefault(kind_of(cut), cut)
-    ahead = sorted(kinds.values(), key=lambda cut: cut.error)
+    ahead = sorted(kinds.values(), key=lambda cut: (empties_attentions(cut), cut.error))
     return [*ahead, *(cut for cut in ranked if cut not in ahead)][:most]
 
 
