@@ -237,9 +237,12 @@ class Search:
 
     def summary(self, cut: Cut, command: str) -> list[str]:
         """The docstring of the config: what was found, its scores, and the command."""
-        shares = ", ".join(
-            f"{100 * cut.cost[b.unit] / self.teacher_cost[b.unit]:.1f} % of the {b.unit}" for b in self.budgets
-        )
+        costs = ((budget.unit, cut.cost[budget.unit] / self.teacher_cost[budget.unit]) for budget in self.budgets)
+        shares = " and ".join(f"{100 * share:.1f} % of its {unit}" for unit, share in costs)
         after = "" if cut.trained_error is None else f", {cut.trained_error:.4f} after {self.steps} steps"
         metrics = "".join(f", {name} {value:.4g}" for name, value in list(cut.metrics.items())[:1])
-        return [f"A student with {shares} of its teacher's.", f"Error {cut.error:.4f} untrained{after}{metrics}.", command]
+        return [
+            f"{self.space.family.checkpoint.name} cut to {shares}.",
+            f"Error {cut.error:.4f} untrained{after}{metrics}.",
+            command,
+        ]
