@@ -64,11 +64,12 @@ def config_text(space: Space, cut: Cut, config_file: Path, where: Path, summary:
     lines += ["model = dict(student=dict(keep={", *packed(entries, "    ")]
     if cut.fresh:
         lines += ["}, fresh=[", *packed([f'"{pattern}"' for pattern in fresh_patterns(cut.fresh)], "    ")]
-    lines.append(("]" if cut.fresh else "}") + "))")
+    end = "]" if cut.fresh else "}"
     if cut.unpaired:
-        pairs = packed([f'"{layer}": None' for layer in cut.unpaired], "    ")
-        lines[-1] = lines[-1][:-1] + ", feature_pairs=dict(pairs={"
-        lines += [*pairs, "}))"]
+        pairs = ", ".join(f'"{layer}": None' for layer in cut.unpaired)
+        lines.append(f"{end}), feature_pairs=dict(pairs={{{pairs}}}))")
+    else:
+        lines.append(f"{end}))")
     return "\n".join(lines) + "\n"
 
 
