@@ -27,6 +27,9 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--single-file", action="store_true", help="write one file in the original layout of SD 1.x, 2.x, XL")
     whole.add_argument("--names", choices=["comfyui", "sd.cpp"], default="comfyui", help="of its blocks (default: comfyui)")
+    whole.add_argument(
+        "--quantize", choices=["int8", "int4", "fp8"], help="of a student that was trained with full weights (needs torchao)"
+    )
     whole.add_argument("--speed", metavar="FILE", help="for the card: what `benchmark inference --json FILE` has written")
     whole.add_argument("--licence", metavar="NAME", help="of the teacher (default: as its own model card says)")
     whole.add_argument("--push-to-hub", metavar="NAME", help="upload the folder as this repository, too")
@@ -39,7 +42,12 @@ def check_single(args: argparse.Namespace) -> None:
     """Raise InputError for options that do not go together with a single file, or only with one."""
     from diffdistill.errors import InputError
 
-    folders = {"--runtime": args.runtime, "--speed": args.speed, "--push-to-hub": args.push_to_hub}
+    folders = {
+        "--runtime": args.runtime,
+        "--quantize": args.quantize,
+        "--speed": args.speed,
+        "--push-to-hub": args.push_to_hub,
+    }
     given = [option for option, value in folders.items() if value]
     if args.single_file and given:
         raise InputError(f"{given[0]} is for a folder with a card, and --single-file writes none; leave one of them out")
@@ -87,6 +95,7 @@ def main() -> None:
         args.push_to_hub,
         args.runtime,
         args.compress,
+        args.quantize,
     )
     print(made)
     if args.push_to_hub:

@@ -56,7 +56,9 @@ def evaluate_all(config: Config, checkpoints: Mapping[str, str], teacher: bool =
     records = [dict(model=TEACHER, checkpoint=None, **evaluate_teacher(config))] if teacher else []
     for label, each in trained.items():
         figures = evaluate(config, each.plan, each.load) if has_metrics else mean_losses(config, each, batches)
-        records.append(dict(model=label, checkpoint=checkpoints[label], **figures))
+        quantize = each.plan.quantization.described if each.plan else None
+        described = dict(quantize=quantize) if quantize else {}
+        records.append(dict(model=label, checkpoint=checkpoints[label], **described, **figures))
     return records
 
 

@@ -11,17 +11,20 @@ from diffdistill.errors import InputError
 from diffdistill.export.card import Card, Source, check_measured, find_source, read_speed, write_card
 from diffdistill.export.card.licence import find_licence
 from diffdistill.families.graphs import check_runtime, write_runtime_pipeline
+from diffdistill.families.packed import WAYS, check_torchao, forget_packing, pack, size_on_disk
 from diffdistill.families.runtimes import runtime_of
 from diffdistill.families.saving import save_pipeline
 from diffdistill.families.single_file import is_single_file
 from diffdistill.files import check_new_folder, write_whole
 from diffdistill.models.adapters import take_out
 from diffdistill.models.base import DiffusionModel
-from diffdistill.models.plan import DTYPES
+from diffdistill.models.plan import DTYPES, Plan
 from diffdistill.models.saved import adapter_files, write_adapters
 from diffdistill.registry import MODELS
 from diffdistill.report.record import network_figures
 from diffdistill.runs.load import Trained, exported_student, trains_adapters
+from diffdistill.students.cut import build_on_meta
+from diffdistill.students.quantization import KEY, Quantization
 
 
 def export_pipeline(
@@ -36,6 +39,7 @@ def export_pipeline(
     name: str | None = None,
     runtime: str | None = None,
     compress: str | None = None,
+    quantize: str | None = None,
 ) -> Path:
     """Write the pipeline of `config` around what it trained to the folder `out`, in `dtype`; returns the folder.
 
@@ -48,13 +52,15 @@ def export_pipeline(
         speed: a file of `tools/benchmark.py inference --json`, for the model card.
         name: on the hub, for the model card.
         runtime: "onnx" or "openvino" writes graphs in the place of torch's weights; `compress` is for these.
+        quantize: a key of `WAYS`, for a student that was not trained with few bits; one that was is quantised as trained.
     """
     check_new_folder(out, "OUT")
     measured = read_speed(speed) if speed else None
     if runtime:
         check_for_runtime(config, runtime, dtype, compress, fuse_lora)
     trained, source = open_trained(config, checkpoint, fuse_lora, averaged)
-    source.compressed = compress
+    quantization = find_quantization(trained.plan, quantize, fuse_lora, runtime)
+    source.compressed, source.quantize = compress, (quantization or trained.plan.quantization).described
     model = trained.load(averaged).to("cpu").eval()
     if measured:
         check_measured(measured, network_figures(model)["student"]["parameters"])
@@ -62,9 +68,10 @@ def export_pipeline(
 
     def write(folder: Path) -> None:
         adapted = list(model.adapted)
-        write_pipeline(model, folder, dtype, fuse_lora, runtime, compress)
+        figures = write_pipeline(model, folder, dtype, fuse_lora, quantization, runtime, compress)
         files = adapter_files(folder, adapted)
-        write_card(model, Card(name or Path(out).name, source, found, dtype, files, measured, runtime), folder)
+        card = Card(name or Path(out).name, source, found, dtype, files, measured, runtime, figures)
+        write_card(model, card, folder)
 
     return write_whole(write, Path(out))
 
@@ -92,7 +99,9 @@ def open_trained(config: Config, checkpoint: str | None, fuse_lora: bool, averag
     # What is frozen is exported as it was.
     (config.model.get("teacher") or config.model.base).update(quantize=None, offload=False)
     check_kind(checkpoint, averaged)
-    return Trained(config, checkpoint), find_source(as_given, checkpoint, averaged)
+    trained, source = Trained(config, checkpoint), find_source(as_given, checkpoint, averaged)
+    source.quantize = trained.plan.quantization.described
+    return trained, source
 
 
 def check_kind(checkpoint: str, averaged: bool | None) -> None:
@@ -111,33 +120,71 @@ def check_kind(checkpoint: str, averaged: bool | None) -> None:
         )
 
 
+def find_quantization(plan: Plan, way: str | None, fuse_lora: bool, runtime: str | None = None) -> Quantization:
+    """How torch's weights are packed: as the student was trained, or by the `way` that is asked for, or not at all.
+
+    Graphs for a `runtime` hold the same values as plain weights. Raises InputError for both, for an adapter that is not
+    fused, for layers that cannot be, and where torchao lacks.
+    """
+    given = f"--quantize={way}"
+    if way and plan.quantization:
+        raise InputError(
+            f"{given}: the student was trained with {plan.quantization.bits} bits, as its export has; leave it out"
+        )
+    if way and runtime:
+        raise InputError(f"{given}: these are weights of torch's; with --runtime={runtime} give --compress int8 instead")
+    if way and plan.adapters and not fuse_lora:
+        raise InputError(f"{given}: an adapter beside its base was not trained on quantised weights; give --fuse-lora, too")
+    if runtime:
+        return Quantization()
+    quantization = Quantization(way=way, bits=WAYS[way], key=given) if way else plan.quantization
+    if quantization:
+        check_torchao(given if way else KEY)
+        quantization.layers(build_on_meta(plan.family.denoiser_class, plan.config))
+    return quantization
+
+
 def write_pipeline(
     model: DiffusionModel,
     folder: Path,
     dtype: str,
     fuse_lora: bool,
+    quantization: Quantization,
     runtime: str | None = None,
     compress: str | None = None,
-) -> None:
+) -> dict | None:
     """Write the pipeline around what was trained to `folder`, in `dtype`; an adapter is written beside it or fused.
 
-    `model` is used up: its adapters are taken out and its weights cast.
+    `model` is used up: its adapters are taken out and its weights cast. Returns what `pack` does, with the `bytes` on disk,
+    and None for weights that are not quantised.
     """
     if model.adapted and not fuse_lora:
         write_adapters(model, folder)
     if runtime:  # traced in fp32, whatever dtype the graphs are stored in
         write_runtime_pipeline(finished_pipeline(model, "float32", fuse_lora), folder, runtime, dtype, compress)
-    else:
-        save_pipeline(finished_pipeline(model, dtype, fuse_lora), folder)
+        return None
+    student = model.student
+    pipeline = finished_pipeline(model, dtype, fuse_lora, uncast=student if quantization else None)
+    figures = pack(student, quantization, DTYPES[dtype]) if quantization else None
+    save_pipeline(pipeline, folder)
+    if figures:
+        figures["bytes"] = size_on_disk(folder / model.family.denoiser_name)
+        forget_packing(student)  # the card describes the network
+    return figures
 
 
-def finished_pipeline(model: DiffusionModel, dtype: str, fuse_lora: bool) -> DiffusionPipeline:
-    """The pipeline around what was trained, in `dtype`; an adapter is taken out or fused. `model` is used up."""
+def finished_pipeline(
+    model: DiffusionModel, dtype: str, fuse_lora: bool, uncast: nn.Module | None = None
+) -> DiffusionPipeline:
+    """The pipeline around what was trained, in `dtype` but for `uncast`; an adapter is taken out or fused.
+
+    `model` is used up.
+    """
     for name in model.adapted:
         take_out(model.component(name), fuse_lora)
     pipeline = model.family.assemble(model.frozen.pipeline, model.student)
     pipeline.scheduler = model.exported_scheduler()
-    for model in pipeline.components.values():
-        if isinstance(model, nn.Module):
-            nn.Module.to(model, DTYPES[dtype])
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module) and part is not uncast:
+            nn.Module.to(part, DTYPES[dtype])
     return pipeline

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from diffdistill.errors import InputError, warn_once
 from diffdistill.families.architectures import known_architecture
+from diffdistill.families.packed import without_packing
 from diffdistill.families.single_file import SUFFIX, SingleFile, is_single_file
 from diffdistill.files import check_no_pickle, is_hub_name, read_json
 
@@ -77,7 +78,7 @@ class Checkpoint:
         return found
 
     def read_json(self, file: str) -> dict:
-        """The JSON file at `file`, relative to the checkpoint."""
+        """The JSON file at `file`, relative to the checkpoint; of a model's config, without how its weights are packed."""
         if self.architecture and file in self.architecture:
             return dict(self.architecture[file])
         if self.single:
@@ -87,7 +88,7 @@ class Checkpoint:
             raise InputError(f"{self.key}={self.name}: the folder has no {file}; is it a whole diffusers pipeline?")
         if file == "model_index.json":
             check_no_code(content, f"{self.key}={self.name}: {file}")
-        return content
+        return without_packing(content)
 
     def _read_of_single(self, file: str) -> dict:
         """A config file of a single file."""

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
-from diffdistill.files import pickles_allowed
+from diffdistill.families.packed import check_torchao, is_packed, unpack
+from diffdistill.files import pickles_allowed, read_json
 
 LIBRARIES = {library.__name__: library for library in (diffusers, transformers)}
 
@@ -20,11 +21,16 @@ LIBRARIES = {library.__name__: library for library in (diffusers, transformers)}
 def load_model(checkpoint: Checkpoint, model_class: type, exact: bool = False, **options) -> nn.Module:
     """The model of `checkpoint`, by `model_class.from_pretrained` with `options`.
 
+    Weights that are quantised on disk become plain ones of the same values (`unpack`).
+
     Raises InputError where tensors are missing, which the libraries would start from random values, or where one is not
     finite; `exact` refuses tensors that are left over as well.
     """
     if checkpoint.single:
         return load_from_single(checkpoint, model_class, options["subfolder"])
+    if is_packed(read_config(checkpoint, options)):
+        check_torchao(f"{checkpoint.key}={checkpoint.name}: its weights are quantised, and reading them")
+        options = dict(torch_dtype=torch.float32) | options
     with quiet():
         model, info = checkpoint.load(model_class.from_pretrained, output_loading_info=True, **without_pickles(), **options)
     part = f" in {options['subfolder']}/" if options.get("subfolder") else ""
@@ -34,6 +40,8 @@ def load_model(checkpoint: Checkpoint, model_class: type, exact: bool = False, *
             raise InputError(
                 f"{weights} are not those of its config.json: {len(names)} tensors are {problem}, such as {min(names)}"
             )
+    if is_packed(model.config if isinstance(model, diffusers.ModelMixin) else {}):
+        unpack(model, options.get("torch_dtype", torch.float32))
     check_finite(model, weights)
     return model
 
@@ -52,6 +60,12 @@ def check_finite(model: nn.Module, weights: str) -> None:
         raise InputError(f"{weights} are damaged: {len(damaged)} tensors hold NaN or infinity, such as {min(damaged)}")
 
 
+def read_config(checkpoint: Checkpoint, options: Mapping) -> dict:
+    """The config of the model that `load_model` loads with `options`; {} where it is on the hub."""
+    folder = Path(checkpoint.path, options.get("subfolder") or "")
+    return read_json(folder / "config.json", f"{checkpoint.key}={checkpoint.name}: config.json")
+
+
 def freeze(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Put `model` into eval mode, without gradients and with weights in `dtype`; returns it.
 
@@ -62,6 +76,7 @@ def freeze(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether all elements of `tensor` are finite, told from its extremes: on the CPU `isfinite` takes 50 times as long."""
+    tensor = getattr(tensor, "scale", tensor)  # of torchao's tensors, whose elements are whole numbers
     return not tensor.is_floating_point() or not tensor.numel() or all(end.isfinite() for end in tensor.aminmax())
 
 

@@ -1,13 +1,14 @@
 """Records of figures: what a validation or a test has found of one model.
 
 A record is a dict, as JSON holds it: `model` (what it is called: "teacher", "student", "fine-tuned", or the label of a
-checkpoint), `step` (of a training; a test has none), `checkpoint` (of a test), `protocol`, and figures under their names.
+checkpoint), `step` (of a training; a test has none), `checkpoint` and `quantize` (of a test: how its weights were quantised,
+where they were), `protocol`, and figures under their names.
 """
 
 from collections.abc import Mapping
 from enum import Enum
 
-LABELS = ("model", "step", "checkpoint", "protocol")  # what a record holds beside figures
+LABELS = ("model", "step", "checkpoint", "quantize", "protocol")  # what a record holds beside figures
 COLLAPSED = {"position_entropy": 0.25, "seed_spread": 1e-3, "seed_spread_kept": 10.0}  # below it the seed hardly matters
 TEACHER, STUDENT, FINE_TUNED = "teacher", "student", "fine-tuned"  # what models are called
 

@@ -20,6 +20,7 @@ from diffdistill.noise import NoiseSchedule
 from diffdistill.registry import MODELS, build_part
 from diffdistill.students.cut import LayerMap, build, build_on_meta
 from diffdistill.students.denoisers.rules import rules_of
+from diffdistill.students.quantization import Quantization
 from diffdistill.students.recompute import Choice, check_recomputed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -71,6 +72,7 @@ class Plan:
         student_is_teacher: whether one model in memory is both, the teacher being the student with its adapter off.
         pairs: (student layer, teacher layer) whose features are compared.
         cache: stands in for VAE and text encoders; set where the whole config is checked.
+        quantization: of the denoiser that is trained; none is false.
         critics: what is trained beside, without its values; empty where the model is not built to be trained.
     """
 
@@ -83,6 +85,7 @@ class Plan:
     student_is_teacher = False
     pairs: Sequence[tuple[str, str]] = ()
     cache: Cache | None = None
+    quantization = Quantization()
 
     def __init__(
         self,

@@ -66,9 +66,9 @@ class Grid:
 
 
 def quantize_tokens(tokens: Tensor) -> Tensor:
-    """`tokens` (..., C) in 8 bits, with a scale for each token of the last axis: its largest magnitude is 127 steps."""
-    step = (tokens.abs().amax(-1, keepdim=True).float() / 127).clamp_min(TINY)
-    return ((tokens / step).round().clamp(-127, 127) * step).to(tokens.dtype)
+    """`tokens` (..., C) in 8 bits, with a scale for each token of the last axis, as torchao has it."""
+    step = (tokens.abs().amax(-1, keepdim=True).float() / 127.5).clamp_min(torch.finfo(torch.float32).eps)
+    return ((tokens * (1 / step)).round().clamp(-128, 127) * step).to(tokens.dtype)
 
 
 class StraightThrough(torch.autograd.Function):
@@ -122,6 +122,7 @@ class Quantization:
         group_size: input channels that share a scale, 32 by default; with 8 bits a row has one.
         skip: patterns of modules that are left whole, with all that is inside them.
         activations: 8 to quantise the inputs of linear layers as well, each token by itself; only with 8 bits.
+        way: of quantisation after training, where the values are not those of a grid.
         key: where the config says so, for errors.
 
     Raises InputError for what `Grid` does not know.
@@ -131,6 +132,7 @@ class Quantization:
     group_size: int | None = None
     skip: Sequence[str] = ()
     activations: int | None = None
+    way: str | None = None
     key: str = KEY
 
     def __bool__(self):
@@ -152,6 +154,12 @@ class Quantization:
             )
         if self.group_size is not None and (not isinstance(self.group_size, int) or self.group_size < 2):
             raise InputError(f"{self.key}.group_size={self.group_size!r}: give a whole number of 2 or more, such as {GROUP}")
+
+    @property
+    def described(self) -> dict | None:
+        """What it is, as JSON holds it; None for nothing."""
+        entries = dict(bits=self.bits, group_size=self.grid.group_size, skip=list(self.skip), activations=self.activations)
+        return entries | dict(way=self.way) if self else None
 
     @property
     def grid(self) -> Grid:

@@ -94,5 +94,7 @@ def metrics_note(source: Source) -> str | None:
     if source.compressed:
         return f"The run measured its weights before they were compressed; those in {source.compressed} were not measured."
     if not source.measured:
+        if source.quantize != source.trained_quantize:
+            return "The run measured its full weights; these, which were quantised after it, were not measured."
         return "The run measured the average of its weights; these raw weights were not measured."
     return f"These weights, from after {source.step:,} steps, were not measured."

@@ -15,6 +15,7 @@ from diffdistill.families.single_file import is_single_file
 from diffdistill.files import read_json
 from diffdistill.metrics.record import Role, role_of
 from diffdistill.models.saved import step_of
+from diffdistill.students.quantization import Quantization
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Source:
         step: after how many steps the checkpoint was taken.
         averaged: whether the exported weights are an EMA.
         compressed: how the exported weights differ from those of the checkpoint, "int8", or None.
+        quantize: how the exported weights are quantised, None for not at all.
     """
 
     checkpoint: Path
@@ -36,23 +38,35 @@ class Source:
     step: int | None = None
     averaged: bool = False
     compressed: str | None = None
+    quantize: dict | None = None
 
     @property
     def measured(self) -> bool:
-        """Whether the run measured these weights, and not their average instead."""
+        """Whether the run measured these weights, and not their average instead, or full ones."""
+        return self.of_run and self.quantize == self.trained_quantize
+
+    @property
+    def of_run(self) -> bool:
+        """Whether they are the run's weights, however quantised, and not their average instead, or compressed."""
         return bool(self.results) and self.averaged == bool(self.results["ema"]) and not self.compressed
+
+    @property
+    def trained_quantize(self) -> dict | None:
+        """How the weights of the run were quantised while it trained and measured them."""
+        return Quantization(**((self.config.get("model") or {}).get("student") or {}).get("quantize") or {}).described
 
     @property
     def records(self) -> list[dict]:
         """Validations of the teacher, of the first weights and of these; then what `tools/test.py` found of these."""
-        if not self.measured:
+        if not self.of_run:
             return []
-        validation = self.results.get("validation", [])
+        validation = self.results.get("validation", []) if self.measured else []
         start = [record for record in validation if role_of(record) is not Role.TRAINED]
         now = [record for record in validation if role_of(record) is not Role.TEACHER and record["step"] == self.step]
         tested = read_json(self.run / "test" / "results.json").get("results", [])
         own = self.checkpoint.resolve()
         tests = [record for record in tested if record["checkpoint"] and Path(record["checkpoint"]).resolve() == own]
+        tests = [record for record in tests if record.get("quantize") == self.quantize]
         teachers = [record for record in tested if role_of(record) is Role.TEACHER]
         return [*(start + now if now else []), *(teachers + tests if tests else [])]
 

@@ -10,10 +10,10 @@ from diffdistill.models.base import DiffusionModel
 from diffdistill.models.saved import LORA_FILE
 
 
-def usage(model: DiffusionModel, config: Config, name: str, dtype: str, files: list[str]) -> str:
+def usage(model: DiffusionModel, config: Config, name: str, dtype: str, files: list[str], quantized: bool = False) -> str:
     """A snippet that draws one picture. `name` is what to load; `files` of adapters stand in it beside the base."""
     sampler, options = model.scheduler()
-    loads = [quoted(name)] + ([f"torch_dtype=torch.{dtype}"] if dtype != "float32" else [])
+    loads = [quoted(name)] + ([f"torch_dtype=torch.{dtype}"] if dtype != "float32" or quantized else [])
     loads += [f"{part}=None" for part in absent_parts(model)]
     lines = [f"pipeline = DiffusionPipeline.from_pretrained({', '.join(loads)}).to(device)"]
     imports = ["import torch", "from diffusers import DiffusionPipeline"]
@@ -59,7 +59,7 @@ def call_options(model: DiffusionModel, options: Mapping) -> dict:
     return {**own, **options}
 
 
-def usage_note(model: DiffusionModel, measured: bool) -> str:
+def usage_note(model: DiffusionModel, measured: bool, quantized: bool = False) -> str:
     """Says where the snippet's steps and guidance scale come from, and which other scales can be chosen."""
     note = f"Steps and guidance scale are those of its {'validation' if measured else 'config'}."
     if "guidance_scale" in model.student_sampling:
@@ -67,6 +67,8 @@ def usage_note(model: DiffusionModel, measured: bool) -> str:
             note += " The scale is an input of the denoiser: any value of the trained range costs one call a step."
         else:
             note += " Guidance is folded into the weights: leave the scale at 1, so that a step is one call."
+    if quantized:
+        note += " The quantised weights need `pip install torchao`, and `torch_dtype` as it stands here."
     return note
 
 

@@ -17,12 +17,15 @@ from diffdistill.export.card.source import Source
 from diffdistill.export.card.speed import speed_protocol, speed_tables
 from diffdistill.export.card.training import stages_table, training_lines
 from diffdistill.export.card.usage import command, usage, usage_note
+from diffdistill.families.packed import FP8
 from diffdistill.families.runtimes import RUNTIMES
 from diffdistill.files import is_hub_name
 from diffdistill.models.base import DiffusionModel
+from diffdistill.models.plan import DTYPES
 from diffdistill.report.network import network_rows
 from diffdistill.report.numbers import percent
 from diffdistill.report.record import network_figures
+from diffdistill.students.quantization import LEVELS
 
 TEMPLATE = Path(__file__).parent / "template.md.jinja"
 STUDENT_GRID = "The teacher above, this model below; the prompt and the initial noise are the same in each column."
@@ -41,6 +44,7 @@ class Card:
         adapter_files: in the exported folder, of an adapter that stands beside its base.
         speed: what a benchmark has found; see `read_speed`.
         runtime: which its graphs are for; None for weights of torch.
+        quantized: what `families.packed.pack` says, and the `bytes` on disk; None for plain weights.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Card:
     adapter_files: list[str]
     speed: Mapping | None = None
     runtime: str | None = None
+    quantized: Mapping | None = None
 
 
 def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
@@ -67,9 +72,9 @@ def write_card(model: DiffusionModel, card: Card, folder: Path) -> Path:
         grid=grid and (STUDENT_GRID if is_student else OWN_GRID),
         usage=command(model, source.config, card.name)
         if card.runtime
-        else usage(model, source.config, card.name, card.dtype, card.adapter_files),
+        else usage(model, source.config, card.name, card.dtype, card.adapter_files, bool(card.quantized)),
         language="bash" if card.runtime else "python",
-        usage_note=usage_note(model, measured=bool(source.records)),
+        usage_note=usage_note(model, bool(source.records), bool(card.quantized)),
         size=markdown_table(["", "teacher", "this model", "kept"], network_rows(figures)) if is_student else None,
         layers=layers(figures),
         metrics=metric_tables(source.records, before),
@@ -134,9 +139,30 @@ def what(model: DiffusionModel, figures: Mapping, card: Card) -> str:
     if card.runtime:
         eight = ", with the weights of denoiser and text encoders in 8 bits" if card.source.compressed else ""
         text += f" Its models are graphs for {RUNTIMES[card.runtime].title}{eight}."
+    if card.quantized:
+        text += f" {quantized_text(model, card)}"
     if card.adapter_files:
         text += " What was trained is an adapter: the folder holds the whole pipeline, and the adapter beside it."
     return text
+
+
+def quantized_text(model: DiffusionModel, card: Card) -> str:
+    """Says to what the weights were quantised, when, which of them, and the bytes on disk."""
+    figures, count = card.quantized, sum(weight.numel() for weight in model.student.parameters())
+    if figures["way"] == FP8:
+        kind = "8-bit floats, with a scale a row"
+    else:
+        size = figures["group_size"]
+        share = f"groups of {size} input channels" if size else "rows"
+        kind = f"{LEVELS[figures['bits']]} values ({figures['bits']} bits) in {share}"
+        kind += ", and their inputs to 8 bits in linear layers" if figures["activations"] else ""
+    when = "" if card.source.quantize == card.source.trained_quantize else " after training"
+    name, plain = model.family.denoiser_name, count * DTYPES[card.dtype].itemsize
+    return (
+        f"The weights of {figures['layers']} layers, {percent(figures['parameters'], count)} of the parameters, were"
+        f" quantised{when} to {kind}. Each takes a byte: `{name}/` has {figures['bytes'] / 1e6:,.1f} MB, where it would have"
+        f" {plain / 1e6:,.1f} MB in {card.dtype}."
+    )
 
 
 def layers(figures: Mapping) -> str:
