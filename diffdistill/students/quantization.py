@@ -197,9 +197,13 @@ class Quantization:
 
 
 def layers_of_blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Linear layers and convolutions inside the lists of a denoiser's blocks, by name."""
+    """Linear layers and convolutions inside the lists of a denoiser's blocks, by name.
+
+    Those of separate channels are left out: they have no channels that could share a scale, and few weights.
+    """
     for name, module in model.named_modules():
-        if type(module) in (*KINDS, *KINDS.values()) and any(part.isdigit() for part in name.split(".")):
+        known = type(module) in (*KINDS, *KINDS.values()) and getattr(module, "groups", 1) == 1
+        if known and any(part.isdigit() for part in name.split(".")):
             yield name, module
 
 

@@ -137,6 +137,11 @@ def test_inputs_of_linear_layers_have_a_scale_for_each_token():
     assert not quantized_layers(layer)
 
 
+def test_convolutions_of_separate_channels_stay_whole():
+    layers = nn.Sequential(nn.ModuleList([nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3)]))
+    assert list(Quantization(4, 8).layers(layers)) == ["0.1"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
