@@ -13,7 +13,7 @@ from torch.utils.data import default_collate
 
 from diffdistill.config.read import load_config
 from diffdistill.families.architectures import load_architecture
-from diffdistill.files import save_whole
+from diffdistill.models.saved import save_models
 from diffdistill.registry import DATASETS, MODELS
 from diffdistill.students.cut import plan_student
 from diffdistill.students.denoisers.rules import rules_of
@@ -229,7 +229,8 @@ def test_shapes_student_takes_a_step_and_loads_in_diffusers(name, tmp_path):
         trained = distiller.method.predicts or name.startswith(tuple(f"{block}." for block in blocks))
         assert (parameter.grad is not None) == trained, name
 
-    loaded, report = type(student).from_pretrained(save_whole(student, tmp_path / "student"), output_loading_info=True)
+    (folder,) = save_models(dict(student=student), tmp_path)
+    loaded, report = type(student).from_pretrained(folder, output_loading_info=True)
     assert not any(report.values())
     inputs = rules_of(type(student)).inputs(student.config)
     with torch.no_grad():
