@@ -1,4 +1,4 @@
-"""Measure speed, memory and training: `inference` and `training` time models and steps, `quality` trains over seeds.
+"""Measure speed, memory, training: `inference`, `runtimes`, `training` time models and steps, `quality` trains over seeds.
 
 `steps` measures a student, or its teacher, after different numbers of sampling steps; `data` times the loading of pictures.
 """
@@ -33,6 +33,13 @@ def parser() -> argparse.ArgumentParser:
     )
     inference.add_argument("--parts", nargs="+", choices=("step", "pipeline"), default=["step", "pipeline"])
     inference.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
+    runtimes = commands.add_parser("runtimes", help="one call of a denoiser in torch, OpenVINO and ONNX Runtime, on the CPU")
+    runtimes.add_argument("source", help="as a source of `inference`")
+    ways = ("torch", "torch-bf16", "openvino", "openvino-bf16", "openvino-int8", "onnx", "onnx-int8")
+    what = f"default: {' '.join(ways)}; torch-compile takes minutes; the first is what the others are compared with"
+    runtimes.add_argument("--ways", nargs="+", default=ways, metavar="W", help=what)
+    runtimes.add_argument("--resolution", type=int, help="side of a picture in pixels (default: the native one)")
+    runtimes.add_argument("--batch", type=int, default=1, help="samples at once (default: 1)")
     training = commands.add_parser("training", help="seconds of a training step and its parts, beside a bare loop's")
     training.add_argument("config", help="a config file, or the name of one of the project's configs")
     data = commands.add_parser("data", help="pictures a second that a worker loads, beside a plain loop")
@@ -49,14 +56,14 @@ def parser() -> argparse.ArgumentParser:
     steps.add_argument("--steps", nargs="+", type=int, default=[1, 2, 4, 8, 16], help="default: 1 2 4 8 16")
     steps.add_argument("--teacher", action="store_true", help="measure the teacher instead, with trailing DDIM")
     steps.add_argument("--guidance-scale", type=float, help="default: the config's, or the one the student is made for")
-    for sub, rounds in ((inference, 10), (training, 20), (data, 20)):
+    for sub, rounds in ((inference, 10), (runtimes, 10), (training, 20), (data, 20)):
         sub.add_argument("--rounds", type=int, default=rounds, help="timed rounds (default: %(default)s)")
         sub.add_argument("--warmup", type=int, default=2, help="rounds before them (default: %(default)s)")
-    for sub in (inference, training):
+    for sub in (inference, runtimes, training):
         sub.add_argument("--random-weights", action="store_true", help="true sizes without a download")
     for sub in (training, data, quality, steps):
         sub.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the configs")
-    for sub in (inference, training, data, quality, steps):
+    for sub in (inference, runtimes, training, data, quality, steps):
         sub.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
         sub.add_argument("--csv", metavar="FILE", help="write the table to FILE as well")
     return whole
@@ -81,6 +88,14 @@ def main() -> None:
         protocol = choose_protocol(**options, variants=tuple(args.variants), parts=tuple(args.parts))
         figures = benchmark_inference(args.sources, protocol, args.random_weights)
         tables.print_inference(figures)
+    elif args.command == "runtimes":
+        from diffdistill.benchmarks.inference import choose_protocol
+        from diffdistill.benchmarks.runtimes import benchmark_runtimes
+
+        keys = ("resolution", "batch", "rounds", "warmup")
+        protocol = choose_protocol(device="cpu", **{key: getattr(args, key) for key in keys})
+        figures = benchmark_runtimes(args.source, args.ways, protocol, args.random_weights)
+        tables.print_runtimes(figures)
     elif args.command == "training":
         from diffdistill.benchmarks.training import measure_training
         from diffdistill.config.read import load_config

@@ -158,6 +158,23 @@ def print_quality(rows: Sequence[Mapping], seeds: Sequence[int], console: Consol
         (console or terminal()).print(drawn)
 
 
+def print_runtimes(figures: Mapping, console: Console | None = None) -> None:
+    """Print the figures of `benchmark_runtimes` as a table, and how they were measured."""
+    console, settings = console or terminal(), figures["protocol"]
+    title = f"One call of {settings['model']}: {settings['resolution']}², batch {settings['batch']}"
+    drawn = table(title, ["", "seconds", "p90", "speed-up", "largest difference", "weights, MB"])
+    for row in figures["rows"]:
+        speed = [shown(row["step_seconds"]), shown(row["step_p90"]), f"{row['step_speedup']:.2f} ×"]
+        drawn.add_row(row["way"], *speed, f"{row['largest_difference']:.1e}", shown(row["weight_bytes"] / 1e6))
+    console.print(drawn)
+    console.print(
+        f"{settings['weights']} weights; medians of {settings['rounds']} interleaved rounds after {settings['warmup']} for"
+        f" warm-up; speed-up and difference to the first row, whose deviation is {settings['output_deviation']:.2g}\n"
+        f"{described(figures['machine'])}",
+        style="dim",
+    )
+
+
 def print_steps(rows: Sequence[Mapping], console: Console | None = None) -> None:
     """Print every metric of a model after each number of sampling steps."""
     known = ("model", "steps", "guidance_scale")
