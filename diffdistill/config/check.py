@@ -54,8 +54,8 @@ def check(config: Config, checkpoint: str | None = None, plan: Plan | None = Non
         plan.cache = cache
     check_average(config, plan)
     check_batch(config, plan)
-    check_turns(config, plan)
     check_training(config, plan)
+    check_turns(config, plan)
     check_sharding(config, plan)
     check_memory(config, plan)
     if checkpoint:
