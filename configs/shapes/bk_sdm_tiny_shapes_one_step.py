@@ -16,13 +16,22 @@ _base_ = [
 _base_.model.merge(_base_.pop("cut"))
 _base_.model.merge(_base_.pop("method"))
 
-model = dict(student=dict(keep={"down_blocks": [0, 1], "up_blocks": [1, 2]}), feature_pairs=None)
-crossing = ("norm1.*", "conv1.weight", "conv_shortcut.weight")
-fresh = dict(fresh=[f"up_blocks.0.resnets.0.{name}" for name in crossing])
-cut_2, cut_1 = _base_.pop("thinned")
-matched = _base_.pop("matched")
-cut_2.model.student = matched.model.student = fresh
-del cut_2.model["losses"], cut_1.model["losses"]
-stages = [*_base_.pop("whole"), cut_2, cut_1, matched]
+model = dict(
+    student=dict(
+        keep={"down_blocks": [0, 1], "up_blocks": [1, 2]},
+        fresh=[
+            "up_blocks.0.resnets.0.norm1.*",
+            "up_blocks.0.resnets.0.conv1.weight",
+            "up_blocks.0.resnets.0.conv_shortcut.weight",
+        ],
+    ),
+    feature_pairs=None,
+)
+whole, thinned = _base_.pop("whole"), _base_.pop("thinned")
+for stage in [*whole, thinned[1]]:
+    stage.model.student.fresh = []  # it keeps all layers
+for stage in thinned:
+    del stage.model["losses"]
+stages = [*whole, *thinned, _base_.pop("matched")]
 default_hooks = dict(samples=dict(interval=300))
-del crossing, fresh, cut_2, cut_1, matched
+del whole, thinned, stage

@@ -71,6 +71,8 @@ def on_disk(request, transformer):
         origin.update(checkpoint=checkpoint, vae=None)
         if config.model.get("student", {}).get("checkpoint"):
             config.model.student.checkpoint = None
+        if "quantize" in config.model.get("student", {}) and not checkpoint.startswith("diffdistill::"):
+            config.model.student.quantize.group_size = 8  # divides the tiny widths
         return config
 
     return load
