@@ -140,7 +140,8 @@ def draw(chart: Chart) -> Markup:
         parts.append(f'<line class="level {style}" x1="{LEFT}" x2="{right:.1f}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
     for line in chart.lines:
         parts.append(f'<path class="{line.style}{"" if line.name else " raw"}" d="{path(line, x, y)}"/>')
-        if line.name and len(line.points) <= 40:
+        scattered = 2 * len(line.points) <= len(line.values)  # with nothing between two of them
+        if line.name and (scattered or len(line.points) <= 40):
             parts += [f'<circle class="{line.style}" cx="{x(s):.1f}" cy="{y(v):.1f}" r="2.5"/>' for s, v in line.points]
     places = spread([y(value) for _, value, _ in labels], TOP, bottom - 4)
     for (name, _, style), place in zip(labels, places, strict=True):

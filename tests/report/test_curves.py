@@ -72,3 +72,11 @@ def test_levels_boundaries_and_read_out():
 def test_little_data_is_drawn_too(values):
     assert Chart("loss", [Line("a", list(range(len(values))), values)]).svg()
     assert Chart("loss", [Line("a", list(range(len(values))), values)], zero=True).svg()
+
+
+@pytest.mark.parametrize(("count", "gaps", "circles"), [(30, 0, 30), (60, 0, 0), (60, 60, 60)])
+def test_points_that_no_line_joins_are_always_drawn(count, gaps, circles):
+    """A curve of many values is a line; as many points with a gap behind each would be nothing without their circles."""
+    steps = [step for step in range(count) for _ in range(1 + bool(gaps))]
+    values = [value for step in range(count) for value in ([1.0 + step, None] if gaps else [1.0 + step])]
+    assert str(Chart("cuts", [Line("all", steps, values)]).svg()).count("<circle") == circles
