@@ -28,6 +28,12 @@ import tiny_transformers
 import torch
 import warm
 
+# `test_runtimes_apart.py` runs these, and says why.
+APART = [
+    f"{room}/test_{file}.py" for room, file in (("families", "graphs"), ("families", "runtimes"), ("benchmarks", "runtimes"))
+]
+collect_ignore = [] if os.environ.get("RUNTIMES_APART") else APART
+
 torch.set_num_threads(1)
 # A suite that a shell started in the background ignores Ctrl-C, and so would the processes of its tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
