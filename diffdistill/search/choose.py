@@ -18,7 +18,6 @@ from diffdistill.runs.folder import locked
 from diffdistill.runs.progress import counting, noting
 from diffdistill.search import scores as scoring
 from diffdistill.search.budget import Costs, cost_of, limits, time_modules
-from diffdistill.search.bypass import removable
 from diffdistill.search.candidates import Task, candidates
 from diffdistill.search.page import write_page
 from diffdistill.search.ranking import chosen, correlations, rank
@@ -74,7 +73,7 @@ class Search:
         # A step: the teacher forward, the student forward, and backward, which is two forwards.
         training = trained * steps * batch * 4
         return dict(
-            layers=len(removable(space.denoiser)),
+            layers=len(space.removable),
             errors=layers,
             forwards=forwards,
             candidates=ranked,
@@ -136,14 +135,14 @@ class Search:
         device = next(self.base.parameters()).device.type
         protocol = choose_protocol(device=device, dtype="float32", parts=("step",))
         size = rules_of(self.space.kind).latent_size(self.base.config)
-        names = list(dict.fromkeys([*removable(self.space.denoiser), *self.stage_modules()]))
+        names = list(dict.fromkeys([*self.space.removable, *self.stage_modules()]))
         self.costs.seconds, whole = time_modules(self.base, names, step_inputs(self.base, size, protocol), device)
         self.whole["seconds"] = self.teacher_cost["seconds"] = whole
         self.budgets += limits(dict(seconds=share), self.teacher_cost)
 
     def stage_modules(self) -> list[str]:
         """Modules that are dropped with a stage."""
-        return [module for frame in scoring.frames_of(self.space) for module in frame.dropped]
+        return [module for frame in self.space.frames for module in frame.dropped]
 
     def find(self, samples: Samples) -> list[Cut]:
         """The candidates within the budgets, ranked by the error of the whole cut."""

@@ -95,11 +95,6 @@ class Samples:
             power += (weights * sample.teacher**2).sum().item()
         return wrong / power
 
-    @property
-    def calls(self) -> int:
-        """Calls of the denoiser for one error, each with a batch."""
-        return len(self.batches) * (1 if self.scale <= 1 else 2)
-
 
 def guidance_of(model: DiffusionModel) -> float:
     """The scale by which predictions are guided outside the denoiser: 1 where it is told, or samples without."""

@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 from torch import nn
 
-from diffdistill.search.bypass import layers_of, removable, without
+from diffdistill.search.bypass import layers_of, without
 from diffdistill.search.samples import Samples
 from diffdistill.search.space import Space
 from diffdistill.search.state import State
-from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.size import count
 
 ATTENTIONS, LAYERS = "attentions of", "all but the first layers of"
@@ -16,23 +15,17 @@ ATTENTIONS, LAYERS = "attentions of", "all but the first layers of"
 
 def groups_of(space: Space) -> dict[str, list[str]]:
     """Layers that are also left out together, by what they are called: the attentions of every stage."""
-    names, found = removable(space.denoiser), {}
-    for name in names:
+    found = {}
+    for name in space.removable:
         stage, inner, number = name.rpartition(".attentions.")
         if inner and number.isdigit():
             found.setdefault(f"{ATTENTIONS} {stage}", []).append(name)
     return found
 
 
-def frames_of(space: Space) -> list:
-    """The frames in which something is gone: one for each number of innermost stages."""
-    found = rules_of(space.kind).choices(space.denoiser, lambda path, length, number: list(range(number)))
-    return [frame for frame in found if frame.name]
-
-
 def number_of_errors(space: Space) -> int:
     """How many errors `score` measures."""
-    return len(removable(space.denoiser)) + len(groups_of(space)) + len(frames_of(space))
+    return len(space.removable) + len(groups_of(space)) + len(space.frames)
 
 
 def score(
@@ -53,11 +46,11 @@ def score(
         with without(base, names):
             return samples.error(base)
 
-    for name in removable(space.denoiser):
+    for name in space.removable:
         measured("layer", name, lambda name=name: bypassed([name]))
     for title, names in groups_of(space).items():
         measured("group", title, lambda names=names: bypassed(names))
-    for frame in frames_of(space):
+    for frame in space.frames:
         cut = space.cut(frame.name, space.in_teacher(frame.keep), frame.fresh_allowed)
         if cut is not None:
             measured("stage", frame.name, lambda cut=cut: samples.error(space.student(teacher, cut)))
@@ -67,20 +60,20 @@ def score(
 
 def layer_scores(space: Space, state: State) -> dict[str, float]:
     """Layer -> its score, of those that can be left out alone."""
-    found = {name: state.known("layer", name) for name in removable(space.denoiser)}
+    found = {name: state.known("layer", name) for name in space.removable}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def frame_scores(space: Space, state: State) -> dict[str, float]:
     """Frame -> its score."""
-    return {frame.name: state.known("stage", frame.name) or 0.0 for frame in frames_of(space)}
+    return {frame.name: state.known("stage", frame.name) or 0.0 for frame in space.frames}
 
 
 def rows(space: Space, state: State) -> list[dict]:
     """Every score with the share of the teacher's parameters that it is for, those of stages and groups first."""
     whole = count(space.teacher)
     found = []
-    for frame in frames_of(space):
+    for frame in space.frames:
         if (value := state.known("stage", frame.name)) is not None:
             parameters = sum(count(space.denoiser.get_submodule(module)) for module in frame.dropped)
             found.append(dict(name=frame.name, error=value, parameters=parameters / whole))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from mmengine.config import Config
@@ -12,7 +13,10 @@ from diffdistill.config.check import check_model
 from diffdistill.config.summary import frozen_parameters
 from diffdistill.errors import InputError
 from diffdistill.search.budget import cost_of
+from diffdistill.search.bypass import removable
 from diffdistill.students.cut import build_on_meta, module_lists, plan_student, resolve_keep, state_on_meta
+from diffdistill.students.denoisers.choices import Frame
+from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.features import unlike_layers
 from diffdistill.students.size import kept_layers
 from diffdistill.students.weights import make_student
@@ -67,6 +71,17 @@ class Space:
         self.lengths = module_lists(self.teacher)
         self.beside = sum(frozen_parameters(self.plan).values())
         self.base = {path: kept for path, kept in self.layers.kept.items() if len(kept) < self.lengths[path]}
+
+    @cached_property
+    def removable(self) -> list[str]:
+        """The layers that can be left out alone; see `bypass.removable`, which takes a pass of the denoiser."""
+        return removable(self.denoiser)
+
+    @cached_property
+    def frames(self) -> list[Frame]:
+        """The frames in which something is gone: one for each number of innermost stages."""
+        found = rules_of(self.kind).choices(self.denoiser, lambda path, length, number: list(range(number)))
+        return [frame for frame in found if frame.name]
 
     def in_teacher(self, keep: Keep) -> dict[str, list[int]]:
         """Lists of the space's denoiser, as lists of the teacher; those that lose nothing are left out."""
