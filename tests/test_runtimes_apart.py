@@ -9,13 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apart
 import pytest
 
 TESTS = Path(__file__).parent
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("file", ["families/test_graphs.py", "families/test_runtimes.py", "benchmarks/test_runtimes.py"])
+@pytest.mark.parametrize("file", apart.FILES)
 def test_runtimes_in_a_process_of_their_own(file):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / file]
     env = os.environ | {"RUNTIMES_APART": "1", "PYTEST_ADDOPTS": ""}
