@@ -21,15 +21,12 @@ os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"  # as the tools do where s
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))  # for `import tiny`
 
-import apart
 import pytest
 import runs
 import tiny
 import tiny_transformers
 import torch
 import warm
-
-collect_ignore = [] if os.environ.get("RUNTIMES_APART") else apart.FILES
 
 torch.set_num_threads(1)
 # A suite that a shell started in the background ignores Ctrl-C, and so would the processes of its tests.

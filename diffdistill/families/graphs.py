@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.runtimes import RUNTIMES, folder_of
+from diffdistill.families.signal_stack import keep_signal_stack
 from diffdistill.families.tracing import Part, parts_of
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline")
@@ -100,7 +101,8 @@ def finish_openvino(part: Part, traced: Path, folder: Path, compress: bool, dtyp
     if compress:
         import nncf
 
-        model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+        with keep_signal_stack():
+            model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
     for ports, names in ((model.inputs, part.inputs), (model.outputs, part.outputs)):
         for port, name in zip(ports, names, strict=True):
             port.get_tensor().set_names({name})  # alone: inner ones have gathered there

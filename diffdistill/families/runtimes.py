@@ -17,6 +17,7 @@ from transformers.models.clip.modeling_clip import CLIPTextModelOutput
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.families.loading import load_pipeline, model_classes
+from diffdistill.families.signal_stack import keep_signal_stack
 from diffdistill.students.cut import build
 
 HIDDEN = "hidden_states."  # of text encoders, and then the number of the layer; as optimum calls them
@@ -50,7 +51,8 @@ def open_openvino(file: Path, dtype: str) -> Opened:
     core = openvino.Core()
     model = core.read_model(file)
     inputs, outputs = ([port.any_name for port in ports] for ports in (model.inputs, model.outputs))
-    request = core.compile_model(model, "CPU", hints).create_infer_request()  # which gives its ports other names
+    with keep_signal_stack():
+        request = core.compile_model(model, "CPU", hints).create_infer_request()  # which gives its ports other names
 
     def run(arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         found = request.infer([arrays[name] for name in inputs], share_inputs=True)

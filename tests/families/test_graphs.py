@@ -13,6 +13,7 @@ from mmengine.config import Config
 from diffdistill.errors import InputError
 from diffdistill.families.graphs import check_runtime, write_graph
 from diffdistill.families.runtimes import RUNTIMES, Opened
+from diffdistill.families.signal_stack import signal_stack
 from diffdistill.families.tracing import denoiser_part
 from diffdistill.students.weights import make_student
 
@@ -156,3 +157,17 @@ def test_a_model_that_cannot_be_traced_leaves_nothing(tmp_path):
     with pytest.raises(InputError, match=r"--runtime=onnx: the UNet2DConditionModel in denoiser/ cannot be exported: "):
         write_graph(part, tmp_path / "denoiser", "onnx")
     assert not list(tmp_path.glob(".traced*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such stack")
+def test_openvino_leaves_the_stack_of_signal_handlers(tmp_path):
+    """Engines that end in the order in which they began would leave it freed, and the next signal would end the process."""
+    before = signal_stack()
+    part = denoiser_part(shallow())
+    for name in ("first", "second"):
+        write_graph(part, tmp_path / name, "openvino", compress=True)
+    opened = [RUNTIMES["openvino"].open(tmp_path / name / "openvino_model.xml", "float32") for name in ("first", "second")]
+    while opened:
+        after = signal_stack()
+        assert (after.address, after.flags, after.size) == (before.address, before.flags, before.size)
+        del opened[0]
