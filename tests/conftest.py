@@ -59,17 +59,29 @@ def cpu_seconds() -> float:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item) -> Iterator[None]:
-    """What a shared fixture takes counts for the first test that asks for it."""
-    file, before = item.nodeid.partition("::")[0], cpu_seconds()
-    try:
-        return (yield)
-    finally:
-        SECONDS[file] += cpu_seconds() - before
+    """Note the processor time of a test; what a shared fixture takes counts for the first test that asks for it."""
+    item.user_properties.append(("began", cpu_seconds()))
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "teardown":
+        report.user_properties.append(("ended", cpu_seconds()))
+    return report
+
+
+def pytest_runtest_logreport(report) -> None:
+    """Add them up where the summary is written; tests may run in other processes (pytest-xdist)."""
+    if report.when == "teardown":
+        times, file = dict(report.user_properties), report.nodeid.partition("::")[0]
+        SECONDS[file] += times["ended"] - times["began"]
         TESTS[file] += 1
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    terminalreporter.section(f"slowest files, of {cpu_seconds():.0f} s of processor time")
+    terminalreporter.section(f"slowest files, of {SECONDS.total():.0f} s of processor time")
     for file, seconds in SECONDS.most_common(10):
         terminalreporter.write_line(f"{seconds:7.1f} s  {TESTS[file]:4d} tests  {file}")
 

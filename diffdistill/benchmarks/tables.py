@@ -162,28 +162,25 @@ def print_runtimes(figures: Mapping, console: Console | None = None) -> None:
     """Print the figures of `benchmark_runtimes` as a table, and how they were measured."""
     console, settings = console or terminal(), figures["protocol"]
     title = f"One call of {settings['model']}: {settings['resolution']}², batch {settings['batch']}"
-    drawn = table(title, ["", "seconds", "p90", "speed-up", "largest difference", "weights, MB"])
+    drawn = table(title, ["", "seconds", "p90", "speed-up", "difference", "weights, MB"])
     for row in figures["rows"]:
         speed = [shown(row["step_seconds"]), shown(row["step_p90"]), f"{row['step_speedup']:.2f} ×"]
         drawn.add_row(row["way"], *speed, f"{row['largest_difference']:.1e}", shown(row["weight_bytes"] / 1e6))
     console.print(drawn)
     console.print(
-        f"{settings['weights']} weights; medians of {settings['rounds']} interleaved rounds after {settings['warmup']} for"
-        f" warm-up; speed-up and difference to the first row, whose deviation is {settings['output_deviation']:.2g}\n"
-        f"{described(figures['machine'])}",
+        f"{settings['weights']} weights; medians of {settings['rounds']} interleaved rounds after {settings['warmup']}"
+        f" for warm-up; speed-up and largest difference to the first row, whose deviation is"
+        f" {settings['output_deviation']:.2g}\n{described(figures['machine'])}",
         style="dim",
     )
 
 
 def print_steps(rows: Sequence[Mapping], console: Console | None = None) -> None:
-    """Print every metric of a model after each number of sampling steps."""
-    known = ("model", "steps", "guidance_scale")
-    names = list(dict.fromkeys(name for row in rows for name in row if name not in known))
-    drawn = table("Validation by sampling steps", ["model", "steps", "guidance", *names])
-    for row in rows:
-        drawn.add_row(
-            row["model"], str(row["steps"]), shown(row["guidance_scale"]), *(shown(row.get(name)) for name in names)
-        )
+    """Print every metric of a model after each number of sampling steps: a column each, as figures have long names."""
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in ("model", "steps")))
+    drawn = table(rows[0]["model"], ["sampling steps", *(str(row["steps"]) for row in rows)])
+    for name in names:
+        drawn.add_row(name.replace("_", " "), *(shown(row.get(name)) for row in rows))
     (console or terminal()).print(drawn)
 
 

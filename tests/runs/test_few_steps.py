@@ -1,5 +1,6 @@
 """Students of few steps, from training to plain diffusers: whole runs on tiny pipelines."""
 
+import io
 import json
 import re
 import shutil
@@ -10,8 +11,10 @@ import pytest
 import runs
 import torch
 from closed_form import ClosedForm
+from rich.console import Console
 from staged import assert_equal, launch, weights
 
+from diffdistill.benchmarks.tables import print_steps
 from diffdistill.config.check import check_average, check_intervals, check_model
 from diffdistill.config.read import config_root, find_config, load_config
 from diffdistill.config.stages import last_stage, plan_stages, stage_configs
@@ -328,10 +331,22 @@ def test_accuracy_by_steps_on_the_command_line(trained, tmp_path):
     assert ended.code == 0, ended
     (row,) = json.loads((tmp_path / "steps.json").read_text())
     assert (row["model"], row["steps"]) == ("student", 1)
-    assert re.search(r"student\s+1\s+1\b", ended.out), ended.out
+    assert re.search(r"student\s+sampling steps\s+1\b", ended.out), ended.out
     ended = runs.tool("benchmark", "steps", file, *args, "--teacher", "--checkpoint", run / "unet")
     assert ended.code != 0
     assert "--teacher: the teacher has no --checkpoint" in str(ended)
+
+
+def test_the_table_of_steps_fits_a_narrow_terminal():
+    """Six numbers of steps and the longest names of metrics in 80 columns, no figure cut."""
+    figures = dict(model="student", guidance_scale=1.0, accuracy=98.4375, position_agreement=100.0, position_entropy=2.0512)
+    rows = [dict(figures, steps=2**power) for power in range(6)]
+    console = Console(file=io.StringIO(), width=80)
+    print_steps(rows, console)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    for name, figure in (("accuracy", "98.4"), ("position agreement", "100"), ("position entropy", "2.05")):
+        assert [line.split() for line in lines if line.strip().startswith(name)] == [[*name.split(), *[figure] * 6]]
 
 
 # The real configs
