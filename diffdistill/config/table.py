@@ -145,6 +145,16 @@ def fit_table(figures: Mapping) -> Table:
     return table
 
 
+def quantized_line(figures: Mapping) -> str:
+    """How many bits the student's weights have, with the end of the line; "" for whole ones."""
+    found, whole = figures["quantized"], figures["student"]["parameters"]
+    if found is None:
+        return ""
+    bits = "1 bit" if found["bits"] == 1 else f"{found['bits']} bits"
+    inputs = ", as their inputs in linear layers" if found["activations"] else ""
+    return f"         {bits} in {found['layers']} layers, {100 * found['parameters'] / whole:.0f} % of its weights{inputs}\n"
+
+
 def print_summary(figures: Mapping, title: str, console: Console | None = None) -> None:
     """Print `figures` of `summary.summarize`."""
     console = console or Console(highlight=False)
@@ -152,6 +162,7 @@ def print_summary(figures: Mapping, title: str, console: Console | None = None) 
     head = Text.assemble(
         (f"{figures['origin']}  ", "bold"), (figures["teacher"]["checkpoint"], TEACHER), "\n",
         ("student  ", "bold"), (f"first weights: {start}", STUDENT), "\n",
+        (quantized_line(figures), STUDENT),
         (f"a GMAC count is one call with batch 1 on {figures['latent_size']} × {figures['latent_size']} latents", LOST),
     )  # fmt: skip
     count = len(figures["pairs"])

@@ -171,3 +171,13 @@ def test_table_fits_the_terminal(ssd_1b, width, tmp_path):
     assert all(len(line) <= width for line in text.splitlines())
     assert "down_blocks.2  ● ■■■■□□□□□□ ● ■■■■□□□□□□" in text
     assert f"{SIZES[1]:,}" in text
+
+
+def test_bits_of_the_student_are_told(capsys):
+    """What is quantised while training, as layers and as a share of the weights; of whole weights nothing is said."""
+    figures = summarize(load_config("small_sd_xl_shapes_two_bits"))
+    found = figures["quantized"]
+    assert (found["bits"], found["group_size"], found["layers"]) == (2, 32, 110)
+    print_summary(figures, "two bits", Console(width=80))
+    assert "2 bits in 110 layers, 96 % of its weights" in capsys.readouterr().out
+    assert summarize(load_config("small_sd_xl_shapes"))["quantized"] is None
