@@ -17,6 +17,7 @@ from diffdistill.config.stages import stage_configs
 from diffdistill.config.summary import summarize
 from diffdistill.errors import InputError
 from diffdistill.families.saving import published_name
+from diffdistill.families.single_file import SingleFile
 from diffdistill.models.finetuner import FineTuner
 from diffdistill.models.saved import load_trained, save_adapters
 
@@ -301,7 +302,7 @@ def test_peft_loads_the_others(kind, tiny_sd, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_fused_pipeline_is_its_base_with_the_adapter(kind, config, tiny_sd, tmp_path):
+def test_a_fused_pipeline_or_file_is_its_base_with_the_adapter(kind, config, tiny_sd, tmp_path):
     target, text = KINDS[kind], dict(KINDS[kind], target_modules=["q_proj", "out_proj"])
     base, losses = dict(type="StableDiffusion", checkpoint=str(tiny_sd)), dict(task=dict(type="TaskLoss"))
     model = FineTuner(base=base, losses=losses, adapter=target, text_encoder_adapter=text)
@@ -322,6 +323,15 @@ def test_a_fused_pipeline_is_its_base_with_the_adapter(kind, config, tiny_sd, tm
     ours, theirs = (pictures(pipe) for pipe in (fused, whole))
     assert np.abs(ours - theirs).max() < 1e-5
     assert np.abs(ours - pictures(plain(tiny_sd))).max() > 1e-3
+
+    file = tmp_path / "fused.safetensors"
+    ended = runs.tool("export", config, file, "--single-file", "--fuse-lora", *options)
+    assert ended.code == 0, ended
+    single = SingleFile(str(file), "checkpoint")
+    for name in ("unet", "text_encoder"):
+        model = getattr(fused, name)
+        loaded = single.load(name, type(model), json.loads((tmp_path / "fused" / name / "config.json").read_text()))
+        assert equal(dict(loaded.state_dict()), dict(model.state_dict()))
 
 
 def test_an_unfused_adapter_stands_beside_its_base(run, config, tiny_sd, tmp_path):
