@@ -114,10 +114,10 @@ def check_sharding(config: Config, plan: Plan | None) -> None:
             " student, which cannot be in pieces then; train the student whole, without model.student.adapter"
         )
     for name, loss in plan.losses.items():
-        if getattr(loss, "runs", ()):
+        if getattr(loss, "differentiates_twice", False):
             raise InputError(
-                f"{where}: model.losses.{name} ({type(loss).__name__}) takes gradients at features inside a network, which"
-                " do not pass the output of one in pieces; leave model_wrapper_cfg out, so that every rank has it whole"
+                f"{where}: model.losses.{name} ({type(loss).__name__}) differentiates its critic twice with r1_sigma=None,"
+                " which torch cannot with one in pieces; give a number, such as r1_sigma=0.01"
             )
     name = config.optim_wrapper.optimizer.type
     kind = OPTIMIZERS.get(name) if isinstance(name, str) else name

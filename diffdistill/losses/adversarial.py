@@ -85,6 +85,7 @@ class AdversarialLoss(Loss):
         self.critic_weight = check_range("AdversarialLoss: critic_weight", critic_weight, above=0)
         self.r1 = r1 and check_range("AdversarialLoss: r1", r1, above=0)
         self.r1_sigma = r1_sigma and check_range("AdversarialLoss: r1_sigma", r1_sigma, above=0)
+        self.differentiates_twice = bool(r1) and r1_sigma is None
 
     def critics(self, plan, teacher: nn.Module | None) -> Mapping[str, nn.Module]:
         self.timesteps.check(plan.noise_schedule)

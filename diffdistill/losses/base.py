@@ -17,7 +17,8 @@ class Loss:
     `needs_teacher` and `needs_features` tell the model what must be computed, so that a run without either keeps no
     teacher in memory. `compares` says whether it scores `teacher_prediction`; `needs_prior` asks for class pictures that
     losses of the data leave out, `needs_pictures` for pictures where the method needs none; `runs` names the denoisers
-    through which it takes gradients: "teacher", or critics of the method.
+    through which it takes gradients: "teacher", or critics of the method; `differentiates_twice` says whether a critic's
+    loss holds gradients of that critic.
     """
 
     needs_teacher = False
@@ -26,6 +27,7 @@ class Loss:
     needs_prior = False
     needs_pictures = False
     runs: Sequence[str] = ()
+    differentiates_twice = False
 
     def __init__(self, weight: float = 1.0):
         self.weight = weight

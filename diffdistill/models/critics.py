@@ -109,7 +109,7 @@ class CriticisedModel(BaseModel):
             taps = FeatureTaps(denoiser, layers)
 
             def look(noisy: Tensor, timesteps: Tensor) -> Features:
-                with taps.record() as features, self.autocast():
+                with taps.record() as features, beside_output(denoiser, features), self.autocast():
                     self.family.predict(denoiser, noisy.to(self.dtype), timesteps, condition)
                 return features
 
@@ -120,3 +120,20 @@ class CriticisedModel(BaseModel):
         loss, logged = super().parse_losses(losses)
         all_reduce_dict(logged := {name: value.detach() for name, value in logged.items()}, op="mean")
         return loss, logged
+
+
+@contextmanager
+def beside_output(model: nn.Module, features: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside the block, hooks that `model` has already see `features` as a part of its output; its callers do not.
+
+    A model in pieces (torch's FSDP2) is gathered for backward when a gradient reaches its output, by such a hook.
+    """
+    handles = [
+        model.register_forward_hook(lambda module, inputs, output: (output, features), prepend=True),
+        model.register_forward_hook(lambda module, inputs, output: output[0]),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -66,8 +66,8 @@ def test_ranks_that_are_not_there_are_one_line(tmp_path, monkeypatch, changes, o
             "train the student whole",
         ),
         (
-            SHARDED | {"model.losses": dict(_delete_=True, gan=dict(type="AdversarialLoss"))},
-            r"model.losses.gan \(AdversarialLoss\) takes gradients at features inside a network",
+            SHARDED | {"model.losses": dict(_delete_=True, gan=dict(type="AdversarialLoss", r1=1e-5, r1_sigma=None))},
+            r"model.losses.gan \(AdversarialLoss\) differentiates its critic twice with r1_sigma=None",
         ),
     ],
 )

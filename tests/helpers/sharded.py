@@ -35,6 +35,15 @@ KINDS = dict(
     recovery=dict(teacher=SD3, student=CUT, losses=FEATURES, feature_pairs=BOTH, method=dict(type="BlockRecovery")),
     average=dict(teacher=SD3, student=CUT, losses=TASK, method=dict(type="LatentConsistency", guidance_scale=4.0)),
     matching=dict(teacher=SD3, student=CUT, losses=TASK, method=dict(type="DistributionMatching", steps=2)),
+    adversarial=dict(teacher=SDXL, losses=TASK | dict(adversarial=dict(type="AdversarialLoss"))),
+    adversarial_tokens=dict(
+        teacher=SD3, student=CUT, losses=dict(adversarial=dict(type="AdversarialLoss", r1=1.0, kind="softplus"))
+    ),
+    adversarial_matching=dict(
+        teacher=SDXL,
+        losses=dict(adversarial=dict(type="AdversarialLoss", network="fake_score", r1=1.0)),
+        method=dict(type="DistributionMatching", steps=2),
+    ),
     adapter_of_teacher=dict(teacher=SD3, student=dict(adapter=LORA | dict(target_modules=["to_q"])), losses=ALL),
     adapter=dict(teacher=SD3, student=CUT | dict(adapter=LORA | dict(target_modules=["to_q"], use_dora=True)), losses=ALL),
     adapters_in_three_roles=dict(
