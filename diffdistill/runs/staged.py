@@ -90,7 +90,12 @@ def finish(config: Config, stages: list[Config]) -> None:
 
 
 def report(config: Config) -> None:
-    """Write the page of the run so far, with links to the pages of its stages; a failure is a warning in the log."""
+    """Write the page of the run so far, with links to the pages of its stages; a failure is a warning in the log.
+
+    `default_hooks.report=None` is a run without one.
+    """
+    if "report" not in config.default_hooks:
+        return
 
     def warn(text: str) -> None:
         print_log(text, "current", logging.WARNING)

@@ -128,8 +128,10 @@ def test_what_is_damaged_of_a_finished_stage_is_made_again(config_file, tmp_path
     student = run / "stage_1_first" / "unet"  # a kill between the two renames of an export
     shutil.copytree(student, student.with_name(".unet.partial"))
     student.rename(student.with_name(".unet.old"))
-    launch(file, run, "auto")
+    (run / "report.html").unlink()
+    launch(file, run, "auto", **{"default_hooks.report": None})
     assert_equal(weights(run / "unet"), expected)
+    assert not (run / "report.html").exists(), "a run without a report"
     assert not list(run.rglob(".*"))
 
 
