@@ -1,6 +1,7 @@
 """Whole runs with a discriminator: it is saved, resumed and wrapped for ranks, and leaves with nothing that is exported."""
 
 import json
+import shutil
 from types import MappingProxyType
 
 import pytest
@@ -10,6 +11,7 @@ from diffusers import UNet2DConditionModel
 from staged import assert_equal, launch, weights
 
 from diffdistill.config.read import find_config
+from diffdistill.engine import sharded_checkpoint
 
 TEXT = """
 _base_ = ["{base}"]
@@ -98,3 +100,23 @@ def test_two_ranks_share_a_discriminator(shallow_sdxl, tmp_path):
     assert any(name.startswith("critics.discriminator.") for name in straight["state_dict"])
     for part in ("state_dict", "optimizer"):
         assert not runs.differences(straight[part], again[part])
+
+
+@pytest.mark.processes
+def test_ranks_with_a_discriminator_in_pieces_resume_exactly(shallow_sdxl, tmp_path):
+    file = write(tmp_path / "a.py", shallow_sdxl, *RUNS["DMD2"])
+
+    def train(work_dir, *more):
+        sharded = runs.options(model_wrapper_cfg__type="FullyShard")
+        runs.two_ranks(runs.program("train", (file, "--launcher", "pytorch", "--work-dir", work_dir, *more, *sharded)))
+        return sharded_checkpoint.load(work_dir / "iter_4"), weights(work_dir / "unet")
+
+    straight, student = train(tmp_path / "straight")
+    resumed = tmp_path / "resumed"
+    shutil.copytree(tmp_path / "straight" / "iter_2", resumed / "iter_2")
+    (resumed / "last_checkpoint").write_text("iter_2")
+    again, same = train(resumed, "--resume")
+    assert any(name.startswith("critics.discriminator.") for name in straight["state_dict"])
+    for part in ("state_dict", "optimizer"):
+        assert not runs.differences(straight[part], again[part])
+    assert_equal(student, same)
