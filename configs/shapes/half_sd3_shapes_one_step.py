@@ -1,6 +1,7 @@
 """Half the depth of the SD3 class in one step; the fake score has the teacher's architecture.
 
-The whole in two steps, the cut in two and in one (methods/thinned_shapes.py), and then matched (methods/matched_shapes.py).
+The whole in two steps, the cut in two and in one (methods/thinned_shapes.py), and then matched
+(methods/matched_sd3_shapes.py).
 """
 
 _base_ = [
@@ -8,16 +9,13 @@ _base_ = [
     "../_base_/cuts/half_depth_sd3_shapes.py",
     "../_base_/methods/progressive_shapes.py",
     "../_base_/methods/thinned_shapes.py",
-    "../_base_/methods/matched_shapes.py",
+    "../_base_/methods/matched_sd3_shapes.py",
     "../_base_/datasets/shapes_over_seeds.py",
     "../_base_/shapes_runtime.py",
 ]
 _base_.model.merge(_base_.pop("cut"))
 _base_.model.merge(_base_.pop("method"))
 
-matched = _base_.pop("matched")
-matched.model.method.guidance_scale = 3.0  # at 1.5 it stays at 91 %
 model = dict(student=dict(prediction_type=None), losses=dict(task=dict(weighting=dict(type="TruncatedSNR"))))
-stages = [*_base_.pop("whole"), *_base_.pop("thinned"), matched]
+stages = [*_base_.pop("whole"), *_base_.pop("thinned"), _base_.pop("matched")]
 default_hooks = dict(samples=dict(interval=300))
-del matched

@@ -1,6 +1,6 @@
 """One step by distribution matching (DMD2: Yin et al., 2024, arXiv:2405.14867) of the embedded SDXL-layout teacher.
 
-4 x 300 updates of 32 pictures to one step, as sdxl_shapes_progressive.py, and 500 of 32 captions that make it sharp:
+3 x 300 updates of 32 pictures to two steps, as sdxl_shapes_progressive.py, and 500 of 32 captions that take those to one:
 methods/matched_shapes.py says how.
 """
 
@@ -13,5 +13,5 @@ _base_ = [
 ]
 _base_.model.merge(_base_.pop("method"))
 
-stages = [*_base_.stages, _base_.pop("matched")]
+stages = [*_base_.stages[:3], _base_.pop("matched")]
 default_hooks = dict(samples=dict(interval=300))

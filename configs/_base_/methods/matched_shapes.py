@@ -1,8 +1,8 @@
 """A last stage on shapes: a student of one step by distribution matching (DMD2: Yin et al., 2024, arXiv:2405.14867).
 
-It has learned its one step already, as DMD2's has from pairs of noise and picture. The fake score learns what that student
-draws in 50 updates alone, and then after every batch as the student does, 2.5 times as fast. The student has guidance folded
-in already, so the teacher is asked at a scale of 1.5: at 3 colours become too strong and pictures alike
+It comes with few steps: the teacher's architecture with two, a cut with one. The fake score learns what that student draws
+in 50 updates alone, and then after every batch as the student does, 2.5 times as fast. The student has guidance folded in
+already, so the teacher is asked at a scale of 1.5: at 3 colours become too strong and pictures alike
 (docs/results/few_steps.md). From captions alone. `losses` holds DMD2's.
 """
 
