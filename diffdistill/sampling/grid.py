@@ -1,5 +1,6 @@
 """A sample grid that people look at: rows of pictures with their names, columns with their captions."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,10 +44,10 @@ def picture_grid(
     font, large = ImageFont.load_default(size), ImageFont.load_default(1.4 * size)
     spacing, gap, margin = round(0.5 * size), round(0.7 * size), 2 * size
     line = font.getbbox("A")[3] + spacing  # as Pillow counts it
-    headings = [_shorten(_wrap(caption, font, width - gap), font, width - gap) for caption in captions]
-    labels = [[part for line in label.split("\n") for part in _wrap(line, font, width)] for label in row_labels]
+    headings = [_shorten(wrap(caption, font, width - gap), font, width - gap) for caption in captions]
+    labels = [[part for line in label.split("\n") for part in wrap(line, font, width)] for label in row_labels]
     # Under the name, which may itself have been wrapped, the details stand in grey.
-    names = [len(_wrap(label.split("\n")[0], font, width)) for label in row_labels]
+    names = [len(wrap(label.split("\n")[0], font, width)) for label in row_labels]
     label_width = max(round(font.getlength(text)) for label in labels for text in label) + round(1.2 * size)
 
     left = margin + label_width
@@ -109,8 +110,8 @@ def _shorten(lines: list[str], font: ImageFont.FreeTypeFont, width: int) -> list
     return [*lines[: CAPTION_LINES - 1], f"{last.rstrip(' ,.')}…"]
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break `text` into lines no wider than `width` pixels, at spaces where that is possible."""
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Break `text` into lines no wider than `width` pixels: where possible at spaces, or in names at their joints."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -119,8 +120,11 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
             continue
         if lines[-1]:
             lines.append("")
-        for character in word:
-            if font.getlength(lines[-1] + character) > width:
+        for part in re.findall(r"[^_/-]*[_/-]?", word):
+            if lines[-1] and font.getlength(lines[-1] + part) > width:
                 lines.append("")
-            lines[-1] += character
+            for character in part:
+                if font.getlength(lines[-1] + character) > width:
+                    lines.append("")
+                lines[-1] += character
     return lines

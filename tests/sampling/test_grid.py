@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
-from diffdistill.sampling.grid import picture_grid, picture_in
+from diffdistill.sampling.grid import picture_grid, picture_in, wrap
 
 RED, GREEN, BLUE, PINK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 0, 255)
 
@@ -114,3 +114,11 @@ def test_the_last_rows_first_picture_is_found_again(size, shown):
     colours = {colour for _, colour in found.getcolors(2**24)}
     assert PINK in colours
     assert not colours & {RED, GREEN, BLUE}
+
+
+def test_names_break_at_their_joints():
+    font = ImageFont.load_default(13)
+    width = round(font.getlength("sdxl_shapes_one_st"))
+    assert wrap("sdxl_shapes_one_step and more", font, width) == ["sdxl_shapes_one_", "step and more"]
+    assert max(map(font.getlength, wrap("x" * 50, font, width))) <= width
+    assert "".join(wrap("a/b-c_" * 20, font, width)) == "a/b-c_" * 20
