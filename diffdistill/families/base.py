@@ -14,7 +14,7 @@ from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
 from diffdistill.families.latents import LatentCoding
 from diffdistill.families.loading import freeze, load_model, load_pipeline
-from diffdistill.families.reading import check_parts, read_noise_schedule, vae_config
+from diffdistill.families.reading import check_parts, predicting, read_noise_schedule, vae_config
 from diffdistill.families.runtimes import RuntimeFolder
 from diffdistill.families.terminal_snr import check_terminal_snr, rescaled_config, rescaled_sampler
 from diffdistill.families.thrift import check_thrift, offload
@@ -88,9 +88,8 @@ class Family(LatentCoding):
         self.zero_terminal_snr = zero_terminal_snr
         if zero_terminal_snr and self.noise is not VariancePreserving:
             raise InputError(f"{key}.zero_terminal_snr=True: flow matching ends in pure noise as it is; leave it out")
-        self.noise_schedule = read_noise_schedule(self, rescaled_config(scheduler) if zero_terminal_snr else scheduler)
-        if prediction_type:
-            self.noise_schedule = self.noise_schedule.predicting(prediction_type)
+        schedule = read_noise_schedule(self, rescaled_config(scheduler) if zero_terminal_snr else scheduler)
+        self.noise_schedule = predicting(self, schedule, prediction_type)
         check_terminal_snr(self.noise_schedule, zero_terminal_snr, f"{key}.checkpoint={checkpoint}")
 
     def check_denoiser(self) -> None:

@@ -2,10 +2,12 @@
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 
 import diffusers
 
 from diffdistill.errors import InputError
+from diffdistill.files import read_json
 from diffdistill.noise import FlowMatching, NoiseSchedule, ResolutionShift, VariancePreserving
 
 
@@ -56,6 +58,27 @@ def read_noise_schedule(family, config: Mapping) -> NoiseSchedule:
     if config.get("use_dynamic_shifting"):
         shift = ResolutionShift.from_config(config, family.patch)
     return FlowMatching(shift, length=config.get("num_train_timesteps", 1000), sigmas_given=family.sigmas_given)
+
+
+def predicting(family, schedule: NoiseSchedule, prediction_type: str | None) -> NoiseSchedule:
+    """`schedule` for what the family's denoiser predicts: `prediction_type`, or what the pipeline's own does.
+
+    Raises InputError for a denoiser beside which a scheduler says otherwise, as a run leaves one: without `prediction_type`
+    its outputs would be taken for something else.
+    """
+    if prediction_type:
+        return schedule.predicting(prediction_type)
+    if family.denoiser and family.denoiser.is_folder and family.noise is VariancePreserving:
+        folder = Path(family.denoiser.path)
+        places = (place / "scheduler" / "scheduler_config.json" for place in (folder, folder.parent))
+        file = next((place for place in places if place.is_file()), None)
+        said = file and read_json(file, f"{family.denoiser.key}={family.denoiser.name}: {file}").get("prediction_type")
+        if said and said != schedule.prediction_type:
+            raise InputError(
+                f"{family.denoiser.key}={family.denoiser.name} predicts {said}, by the scheduler beside it, and the pipeline"
+                f" {schedule.prediction_type}; set {family.key}.prediction_type={said}"
+            )
+    return schedule
 
 
 def check_resolution(family, height: int, width: int, where: str) -> None:

@@ -94,6 +94,12 @@ def test_a_distilled_denoiser_is_a_base(tiny_sd, tmp_path):
     student.save_pretrained(tmp_path / "unet")
     base = dict(type="StableDiffusion", checkpoint=str(tiny_sd), denoiser=str(tmp_path / "unet"))
     same(FineTuner(base=base, losses=TASK).student.state_dict(), student.state_dict())
+    # A run leaves the student's scheduler beside it: what it predicts is not guessed.
+    diffusers.DDIMScheduler(prediction_type="v_prediction").save_pretrained(tmp_path / "scheduler")
+    with pytest.raises(InputError, match=r"unet predicts v_prediction, .*; set model\.base\.prediction_type=v_prediction"):
+        FineTuner(base=base, losses=TASK)
+    told = FineTuner(base=base | dict(prediction_type="v_prediction"), losses=TASK)
+    assert told.noise_schedule.prediction_type == "v_prediction"
 
 
 # Adapters
