@@ -1,7 +1,7 @@
 """Half the depth of the SD3 class in one step; the fake score has the teacher's architecture.
 
 The whole in two steps, the cut in two and in one (methods/thinned_shapes.py), and then matched
-(methods/matched_sd3_shapes.py).
+(methods/matched_sd3_shapes.py). It ends right and with one picture for all seeds: what is open (docs/results/few_steps.md).
 """
 
 _base_ = [

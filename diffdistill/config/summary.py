@@ -1,7 +1,6 @@
 """What a config will train, before any weight is downloaded: sizes, operations, layers kept, feature pairs and memory."""
 
 from mmengine.config import Config
-from torch import nn
 
 from diffdistill.config.cache import size_of_cache
 from diffdistill.config.check import check_model
@@ -18,14 +17,6 @@ from diffdistill.students.size import count, kept_layers, measure
 def frozen_parameters(plan: Plan) -> dict[str, int]:
     """Parameters of the pipeline's other models, from their config files."""
     return {name: count(plan.family.build_on_meta(name)) for name in plan.family.models}
-
-
-def quantized(plan: Plan, student: nn.Module) -> dict | None:
-    """How weights of a quantised student are, how many `layers` that is, and how many `parameters`; None for a whole one."""
-    if not plan.quantization:
-        return None
-    weights = [layer.weight.numel() for layer in plan.quantization.layers(student).values()]
-    return dict(plan.quantization.described, layers=len(weights), parameters=sum(weights))
 
 
 def summarize(config: Config) -> dict:
@@ -58,7 +49,7 @@ def summarize_plan(config: Config, plan: Plan) -> dict:
         latent_size=rules_of(family.denoiser_class).latent_size(family.denoiser_config),
         teacher=dict(checkpoint=origin.get("denoiser") or family.checkpoint.name, **teacher_figures),
         student=dict(checkpoint=(model.get("student") or {}).get("checkpoint"), **student_figures),
-        quantized=quantized(plan, student),
+        quantized=plan.quantization.counted(plan.quantization.layers(student)) if plan.quantization else None,
         kept=kept_layers(teacher, plan.layers),
         pairs=[list(pair) for pair in plan.pairs],
         trained=list(plan.on_meta),

@@ -143,11 +143,11 @@ def shard(model: nn.Module, units: Sequence[str], mesh: DeviceMesh, dtype: torch
     policy = MixedPrecisionPolicy()
     if dtype not in (None, torch.float32):
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for buffer in model.buffers():
+        if not buffer.is_meta:
+            buffer.data = buffer.data.to(get_device())
+            broadcast(buffer.data)  # a spectral norm's start from random values
     for unit in [*map(model.get_submodule, units), model]:
-        for buffer in unit.buffers():
-            if not buffer.is_meta:
-                buffer.data = buffer.data.to(get_device())
-                broadcast(buffer.data)  # a spectral norm's start from random values
         for parameter in unit.parameters():
             if isinstance(parameter, DTensor) or parameter.is_meta:
                 continue

@@ -57,7 +57,7 @@ def pack(model: ModelMixin, quantization: Quantization, dtype: torch.dtype) -> d
     model.register_to_config(**{CONFIG: config})
     model.hf_quantizer = DiffusersAutoQuantizer.from_config(config, pre_quantized=True)
     model.hf_quantizer.validate_environment()
-    return dict(quantization.described, layers=len(layers), parameters=sum(weight.numel() for weight in weights.values()))
+    return quantization.counted(layers)
 
 
 def packed(layer: nn.Module, quantization: Quantization, dtype: torch.dtype) -> Tensor:

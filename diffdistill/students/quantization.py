@@ -161,6 +161,10 @@ class Quantization:
         entries = dict(bits=self.bits, group_size=self.grid.group_size, skip=list(self.skip), activations=self.activations)
         return entries | dict(way=self.way) if self else None
 
+    def counted(self, layers: Mapping[str, nn.Module]) -> dict:
+        """What it is, how many `layers` it has quantised, and how many `parameters` are in those."""
+        return dict(self.described, layers=len(layers), parameters=sum(layer.weight.numel() for layer in layers.values()))
+
     @property
     def grid(self) -> Grid:
         """The values that weights may have."""

@@ -1,6 +1,6 @@
 """The last stage of matched_shapes.py for the SD3 class, which wants a scale of 2, faster rates and 800 updates.
 
-At 3 students that come from two steps draw the same positions for all seeds in the end; at 2 they keep their teacher's
+At 3 the whole, coming from two steps, draws the same positions for all seeds in the end; at 2 it keeps most of its teacher's
 (docs/results/few_steps.md).
 """
 
