@@ -63,22 +63,30 @@ def read_noise_schedule(family, config: Mapping) -> NoiseSchedule:
 def predicting(family, schedule: NoiseSchedule, prediction_type: str | None) -> NoiseSchedule:
     """`schedule` for what the family's denoiser predicts: `prediction_type`, or what the pipeline's own does.
 
-    Raises InputError for a denoiser beside which a scheduler says otherwise, as a run leaves one: without `prediction_type`
-    its outputs would be taken for something else.
+    Raises InputError for a denoiser beside which a scheduler says otherwise.
     """
     if prediction_type:
         return schedule.predicting(prediction_type)
-    if family.denoiser and family.denoiser.is_folder and family.noise is VariancePreserving:
-        folder = Path(family.denoiser.path)
-        places = (place / "scheduler" / "scheduler_config.json" for place in (folder, folder.parent))
-        file = next((place for place in places if place.is_file()), None)
-        said = file and read_json(file, f"{family.denoiser.key}={family.denoiser.name}: {file}").get("prediction_type")
-        if said and said != schedule.prediction_type:
-            raise InputError(
-                f"{family.denoiser.key}={family.denoiser.name} predicts {said}, by the scheduler beside it, and the pipeline"
-                f" {schedule.prediction_type}; set {family.key}.prediction_type={said}"
-            )
+    if family.denoiser:
+        check_predicts(family.denoiser, schedule, f"{family.key}.prediction_type")
     return schedule
+
+
+def check_predicts(denoiser, schedule: NoiseSchedule, option: str) -> None:
+    """Raise InputError for the Checkpoint of a denoiser beside which a scheduler says, as a run leaves one, that it predicts
+    something else than `schedule` takes its outputs for. `option` is what would set that right.
+    """
+    if not denoiser.is_folder or not isinstance(schedule, VariancePreserving):
+        return
+    folder = Path(denoiser.path)
+    places = (place / "scheduler" / "scheduler_config.json" for place in (folder, folder.parent))
+    file = next((place for place in places if place.is_file()), None)
+    said = file and read_json(file, f"{denoiser.key}={denoiser.name}: {file}").get("prediction_type")
+    if said and said != schedule.prediction_type:
+        raise InputError(
+            f"{denoiser.key}={denoiser.name} predicts {said}, by the scheduler beside it, and would be taken for one that"
+            f" predicts {schedule.prediction_type}; set {option}={said}"
+        )
 
 
 def check_resolution(family, height: int, width: int, where: str) -> None:

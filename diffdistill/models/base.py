@@ -47,6 +47,7 @@ class DiffusionModel(Drawing, CriticisedModel):
     plan_class: type[Plan]
     distills: bool  # whether what is trained is the student of a teacher
     noun: str  # what logs and figures call it
+    section: str  # of the config, which describes the denoiser that is trained
     teacher: nn.Module | None = None
     average: nn.Module | None = None
 

@@ -40,6 +40,7 @@ class Distiller(DiffusionModel):
     plan_class = StudentPlan
     distills = True
     noun = "student"
+    section = "model.student"
 
     def __init__(self, **config):
         super().__init__(**config)

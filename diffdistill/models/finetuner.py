@@ -121,6 +121,7 @@ class FineTuner(DiffusionModel):
     plan_class = FineTunePlan
     distills = False
     noun = "fine-tuned"
+    section = "model.base"
 
     def __init__(self, *, plan: FineTunePlan | None = None, data_preprocessor: dict | None = None, **config):
         plan = plan or self.plan_class(**config)

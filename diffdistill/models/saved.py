@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint, check_tensors
 from diffdistill.families.loading import load_model
+from diffdistill.families.reading import check_predicts
 from diffdistill.families.saving import name_in, published_name, save_model
 from diffdistill.files import write_whole
 from diffdistill.models.base import DiffusionModel
@@ -95,7 +96,9 @@ def load_trained(model: DiffusionModel, folder: Path) -> None:
             peft.set_peft_model_state_dict(component, found)
         else:
             if name == model.family.denoiser_name:
-                found = model.family.load_student(Checkpoint(str(where), "--checkpoint"))
+                source = Checkpoint(str(where), "--checkpoint")
+                check_predicts(source, model.noise_schedule, f"{model.section}.prediction_type")
+                found = model.family.load_student(source)
             else:
                 found = load_model(Checkpoint(str(where), "--checkpoint"), type(component))
             check_weights(found.state_dict(), component.state_dict(), str(where))

@@ -9,6 +9,7 @@ from torch import nn
 
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.families.reading import check_predicts
 from diffdistill.losses.base import TEACHER
 from diffdistill.models.adapters import adapter_tree
 from diffdistill.models.critics import Critics
@@ -27,7 +28,7 @@ from diffdistill.students.denoisers.rules import rules_of
 from diffdistill.students.features import derive_pairs, recovering
 from diffdistill.students.quantization import Quantization
 from diffdistill.students.recompute import Choice
-from diffdistill.students.weights import FIRST_WEIGHTS, find_sources, make_student
+from diffdistill.students.weights import FIRST_WEIGHTS, check_first_weights, find_sources, make_student
 
 
 class StudentPlan(Plan):
@@ -98,10 +99,12 @@ class StudentPlan(Plan):
         self.checkpoint = checkpoint and Checkpoint(checkpoint, "model.student.checkpoint")
         if self.checkpoint:
             self.check_checkpoint()
+            if not student.get("prediction_type"):
+                check_predicts(self.checkpoint, self.noise_schedule, "model.student.prediction_type")
         else:
             weights = (state_on_meta(denoiser, each) for each in (config, theirs))
             find_sources(*weights, self.layers, self.fresh)
-        self.check_first_weights()
+        check_first_weights(self.first_weights, checkpoint)
         if adapter:
             self.check_adapter()
         self.check_losses()
@@ -123,16 +126,6 @@ class StudentPlan(Plan):
         if there not in (None, width):
             raise InputError(f"model.student.guidance_embedding={width}: the teacher has one that is {there} wide; use that")
         return width
-
-    def check_first_weights(self) -> None:
-        """Raise InputError for first weights of an unknown kind, or of none, where there is a checkpoint."""
-        if self.first_weights not in FIRST_WEIGHTS:
-            raise InputError(f"model.student.first_weights={self.first_weights!r} is unknown; use 'kept' or 'mean'")
-        if self.checkpoint and self.first_weights != FIRST_WEIGHTS[0]:
-            raise InputError(
-                f"model.student.first_weights={self.first_weights!r}, but model.student.checkpoint={self.checkpoint.name}"
-                " has the first weights; leave one of them out"
-            )
 
     def check_losses(self) -> None:
         """Raise InputError for a loss that the method leaves nothing to compare, and for a method that finds no layer."""

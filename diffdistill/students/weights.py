@@ -12,6 +12,17 @@ from diffdistill.students.cut import LayerMap, build, path_matches, plan_student
 FIRST_WEIGHTS = ("kept", "mean")
 
 
+def check_first_weights(kind: str, checkpoint: str | None) -> None:
+    """Raise InputError for first weights of an unknown kind, or of none, where there is a checkpoint."""
+    if kind not in FIRST_WEIGHTS:
+        raise InputError(f"model.student.first_weights={kind!r} is unknown; use 'kept' or 'mean'")
+    if checkpoint and kind != FIRST_WEIGHTS[0]:
+        raise InputError(
+            f"model.student.first_weights={kind!r}, but model.student.checkpoint={checkpoint} has the first weights; leave"
+            " one of them out"
+        )
+
+
 def find_sources(
     student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], layers: LayerMap, fresh: Sequence[str] = ()
 ) -> dict[str, str]:

@@ -14,6 +14,7 @@ from diffdistill.config.check import check_model
 from diffdistill.errors import InputError
 from diffdistill.models.distiller import Distiller
 from diffdistill.models.finetuner import FineTuner
+from diffdistill.models.saved import load_trained
 from diffdistill.students.weights import make_student
 
 TASK = dict(task=dict(type="TaskLoss"))
@@ -100,6 +101,26 @@ def test_a_distilled_denoiser_is_a_base(tiny_sd, tmp_path):
         FineTuner(base=base, losses=TASK)
     told = FineTuner(base=base | dict(prediction_type="v_prediction"), losses=TASK)
     assert told.noise_schedule.prediction_type == "v_prediction"
+
+
+def test_a_student_goes_on_predicting_what_its_checkpoint_does(tiny_sd, tmp_path):
+    """Unless the config says what it is to predict."""
+    diffusers.UNet2DConditionModel.from_pretrained(tiny_sd / "unet").save_pretrained(tmp_path / "unet")
+    diffusers.DDIMScheduler(prediction_type="v_prediction").save_pretrained(tmp_path / "scheduler")
+    teacher = dict(type="StableDiffusion", checkpoint=str(tiny_sd))
+
+    def model(**student):
+        return Distiller(teacher=teacher, student=student, losses=TASK)
+
+    own = dict(checkpoint=str(tmp_path / "unet"))
+    wanted = r"=.*unet predicts v_prediction, .* predicts epsilon; set model\.student\.prediction_type=v_prediction"
+    with pytest.raises(InputError, match=r"model\.student\.checkpoint" + wanted):
+        model(**own)
+    assert model(prediction_type="v_prediction", **own).noise_schedule.prediction_type == "v_prediction"
+    assert model(prediction_type="epsilon", **own).noise_schedule.prediction_type == "epsilon"
+    load_trained(model(prediction_type="v_prediction"), tmp_path)
+    with pytest.raises(InputError, match="--checkpoint" + wanted):
+        load_trained(model(), tmp_path)
 
 
 # Adapters
