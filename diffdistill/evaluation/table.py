@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from diffdistill.metrics.protocol import check_same, describe_sampling, describe_settings
-from diffdistill.metrics.record import figures_of, warning_of, warnings_of
+from diffdistill.metrics.record import figures_of, teacher_among, warning_of, warnings_of
 from diffdistill.report.numbers import unit_of
 
 
@@ -21,21 +21,22 @@ def evaluation_table(records: Sequence[Mapping]) -> Table:
         table.add_column(record["model"], justify="right")
     for name in names:
         unit = f", {unit_of(name)}" if unit_of(name) not in ("", "%") else ""
-        table.add_row(name + unit, *(cell(name, record.get(name)) for record in records))
+        theirs = teacher_among(records).get(name)
+        table.add_row(name + unit, *(cell(name, record.get(name), theirs) for record in records))
     return table
 
 
-def cell(name: str, value: float | None) -> str:
-    """A figure as text, with "!" where it warns; a dash for None."""
+def cell(name: str, value: float | None, teacher: float | None) -> str:
+    """A figure as text, with "!" where it warns beside that of the teacher; a dash for None."""
     if value is None:
         return "–"
-    return f"{value:.5g}" + (" !" if warning_of(name, value) else "")
+    return f"{value:.5g}" + (" !" if warning_of(name, value, teacher) else "")
 
 
 def warning_lines(records: Sequence[Mapping]) -> Iterator[str]:
     """What the figures that are marked warn of, a line each."""
     for record in records:
-        yield from (f"! {record['model']}: {warning}" for warning in warnings_of(record))
+        yield from (f"! {record['model']}: {warning}" for warning in warnings_of(record, teacher_among(records)))
 
 
 def protocol_lines(protocol: Mapping | None) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from mmengine.hooks import Hook
 
 from diffdistill.engine.runner import model_of
-from diffdistill.metrics.record import STUDENT, TEACHER, Role, role_of
+from diffdistill.metrics.record import STUDENT, TEACHER, Role, role_of, teacher_among, warnings_of
 from diffdistill.registry import HOOKS
 
 
@@ -49,6 +49,8 @@ class BaselineHook(Hook):
         runner.logger.info(
             f"{describe(record)}: " + ", ".join(f"{name} {value:g}" for name, value in (metrics or {}).items())
         )
+        for warning in warnings_of(record, teacher_among(records)):
+            runner.logger.warning(f"{describe(record)}: {warning}")
 
 
 def describe(record: dict) -> str:

@@ -1,19 +1,17 @@
 """What a model makes of one caption from several seeds: whether it still draws different pictures, and how different."""
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from mmengine.dist import get_world_size
-from mmengine.logging import print_log
 from torch import Tensor
 
 from diffdistill.errors import InputError
 from diffdistill.metrics.base import Metric
 from diffdistill.metrics.caption_accuracy import check_pictures
 from diffdistill.metrics.encoders import Encoder
-from diffdistill.metrics.record import COLLAPSED, warning_of
+from diffdistill.metrics.record import COLLAPSED
 from diffdistill.registry import METRICS
 from diffdistill.shapes import oracle, world
 
@@ -69,14 +67,6 @@ class SeedMetric(Metric):
         numbers = range(0 if teacher and not own else 1, self.seeds_per_caption)
         more = [self.model.sample(captions, further_seeds(seeds, number), teacher=teacher or own) for number in numbers]
         return more if numbers.start == 0 else [np.stack([sample["image"] for sample in samples]), *more]
-
-    def evaluate(self, size: int) -> dict:
-        """The figures, by name; logs a warning for those that say that the model hardly looks at the seed."""
-        figures = super().evaluate(size)
-        for name, value in figures.items():
-            if warning := warning_of(name, value):
-                print_log(warning, "current", logging.WARNING)
-        return figures
 
 
 @METRICS.register_module()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from diffdistill.metrics.record import FINE_TUNED, Role, role_of, warnings_of
+from diffdistill.metrics.record import FINE_TUNED, Role, role_of, teacher_among, warnings_of
 from diffdistill.report.data import Run
 from diffdistill.report.numbers import count, metric_names, operations, percent, seconds, title_of, unit_of, with_unit
 
@@ -88,7 +88,7 @@ def ratio(ours: float | None, theirs: float | None) -> float | None:
 def warnings(run: Run) -> list[str]:
     """What the last figures of what was trained warn of."""
     trained = [record for record in run.validation if role_of(record) is Role.TRAINED]
-    return warnings_of(trained[-1]) if trained else []
+    return warnings_of(trained[-1], teacher_among(run.validation)) if trained else []
 
 
 def sentence(run: Run) -> str:

@@ -225,6 +225,18 @@ def test_low_figures_are_warned_of(name, low, high):
     assert warning_of("accuracy", 0) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "teacher", "half"),
+    [("position_entropy", 2.25, 1.25), ("a/seed_spread", 0.5, 0.25), ("seed_spread_kept", 100, 50)],
+)
+def test_half_of_the_teachers_pictures_is_warned_of(name, teacher, half):
+    """An entropy a bit lower is half as many positions."""
+    assert warning_of(name, half, teacher) is None
+    warning = warning_of(name, half - 0.01, teacher)
+    assert warning.startswith(f"{name} {half - 0.01:.3g}, the teacher's {teacher:.3g}: less than half as many")
+    assert warning_of("accuracy", 1, 99) is None
+
+
 @pytest.fixture(scope="module")
 def collapsed_run(thin_sdxl, tiny_dino, tmp_path_factory) -> tuple:
     """Config, teacher and run of a pipeline whose decoder draws one picture, whatever the seed."""

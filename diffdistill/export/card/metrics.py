@@ -32,7 +32,7 @@ def metric_tables(records: Sequence[Mapping], before: str) -> list[dict[str, str
         titles = {Role.TEACHER: "teacher", Role.UNTRAINED: before, Role.TRAINED: "this model"}
         titles = {role: title for role, title in titles.items() if any(role in row for row in values.values())}
         rows = [[title_of(name), *(value(row.get(role), unit_of(name)) for role in titles)] for name, row in values.items()]
-        warnings = [warning_of(name, row[Role.TRAINED]) for name, row in values.items()]
+        warnings = [warning_of(name, row[Role.TRAINED], row.get(Role.TEACHER)) for name, row in values.items()]
         below = [describe(protocol), *(f"**Warning**: {warning}." for warning in warnings if warning)]
         tables.append(dict(protocol="\n\n".join(below), table=markdown_table(["", *titles.values()], rows)))
     return tables
