@@ -53,7 +53,9 @@ def evaluate_all(config: Config, checkpoints: Mapping[str, str], teacher: bool =
     has_metrics = evaluated_part(config) is not None
     if teacher and not has_metrics:
         raise InputError("--teacher: a teacher has no losses; give the config a validation, or a --protocol")
-    records = [dict(model=TEACHER, checkpoint=None, **evaluate_teacher(config))] if teacher else []
+    # Whatever first weights the config gives its student, such as those of the stage before, they need not be there.
+    beside = next((each.model for each in trained.values() if each.is_student), config.model)
+    records = [dict(model=TEACHER, checkpoint=None, **evaluate_teacher(config, beside))] if teacher else []
     for label, each in trained.items():
         figures = evaluate(config, each.plan, each.load) if has_metrics else mean_losses(config, each, batches)
         quantize = each.plan.quantization.described if each.plan else None
@@ -67,15 +69,15 @@ def evaluated_part(config: Config) -> str | None:
     return next((part for part in ("test", "val") if config.get(f"{part}_evaluator") is not None), None)
 
 
-def evaluate_teacher(config: Config) -> dict:
-    """The figures of the config's teacher. Raises InputError where no loss keeps a teacher in memory."""
+def evaluate_teacher(config: Config, described: Mapping) -> dict:
+    """The figures of the teacher of the model that is `described`. Raises InputError where no loss keeps one in memory."""
     check_parts(config)
-    plan = check_model(config.model)
+    plan = check_model(described)
     if plan is None or not plan.needs_teacher:
         raise InputError("--teacher: no loss of this config compares with the teacher, so it is not kept in memory")
 
     def load() -> DiffusionModel:
-        model = build_model(config.model, plan)
+        model = build_model(described, plan)
         model.draws_teacher = True
         return model
 

@@ -13,6 +13,7 @@ from diffdistill.config.check import check_checkpoint, check_model, check_parts,
 from diffdistill.engine.sharded_checkpoint import is_sharded_checkpoint, load
 from diffdistill.errors import InputError
 from diffdistill.families.checkpoint import Checkpoint
+from diffdistill.families.reading import check_predicts
 from diffdistill.families.runtimes import RuntimeFolder, runtime_of
 from diffdistill.families.single_file import is_single_file
 from diffdistill.models.base import DiffusionModel, build_model
@@ -58,6 +59,9 @@ class Trained:
         if self.is_student:
             model["student"] = dict(model.get("student") or {}, checkpoint=str(self.path))
         self.plan = check_model(model)
+        if self.is_student:
+            source = Checkpoint(checkpoint, "--checkpoint")
+            check_predicts(source, self.plan.noise_schedule, "model.student.prediction_type")
         if self.in_runtime:
             draw_from(self.plan, str(self.path))
         elif not self.is_folder:

@@ -51,6 +51,18 @@ def test_one_table_has_the_figures_of_the_run(shapes_run, test_tool, tmp_path):
     assert [line.split()[0] for line in lines if line.strip().startswith("accuracy")] == ["accuracy"]
 
 
+def test_a_stage_is_measured_far_from_the_stage_before_it(shapes_run, thin_sdxl, tmp_path):
+    """Its first weights are that stage's student, which a folder of finished weights does not have beside it."""
+    config = tmp_path / "staged.py"
+    config.write_text(f"_base_ = ['diffdistill::shapes/{runs.SHAPES}']\nstages = [dict(name='a'), dict(name='b')]\n")
+    args = (config, "--checkpoint", shapes_run.work_dir / "unet", "--teacher", "--work-dir", tmp_path / "run")
+    ended = runs.tool("test", *args, *runs.options(**runs.shapes(thin_sdxl)))
+    assert ended.code == 0, ended
+    measured = json.loads((tmp_path / "run" / "test" / "results.json").read_text())["results"]
+    recorded = json.loads((shapes_run.work_dir / "results.json").read_text())["validation"]
+    assert [record["accuracy"] for record in measured] == [recorded[0]["accuracy"], recorded[-1]["accuracy"]]
+
+
 def test_every_record_of_a_run_carries_its_protocol(shapes_run):
     records = json.loads((shapes_run.work_dir / "results.json").read_text())["validation"]
     assert len(records) == 4
