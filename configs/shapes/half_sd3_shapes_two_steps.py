@@ -1,13 +1,13 @@
 """Smaller and faster: half the depth of the SD3 class, sampled in two Euler steps, without guidance.
 
-Steps first, layers second: methods/thinned_shapes.py says how. Its last halving is left out.
+Steps first, layers second: methods/thinned_sd3_shapes.py says how. Its last halving is left out.
 """
 
 _base_ = [
     "../_base_/models/sd3_shapes.py",
     "../_base_/cuts/half_depth_sd3_shapes.py",
     "../_base_/methods/progressive_shapes.py",
-    "../_base_/methods/thinned_shapes.py",
+    "../_base_/methods/thinned_sd3_shapes.py",
     "../_base_/datasets/shapes_over_seeds.py",
     "../_base_/shapes_runtime.py",
 ]
