@@ -20,7 +20,7 @@ lora = dict(
 )
 model = dict(
     student=dict(adapter=lora),
-    method=dict(_delete_=True, type="DistributionMatching", steps=1, guidance_scale=3.0, fake_score=lora),
+    method=dict(_delete_=True, type="DistributionMatching", steps=1, guidance_scale=1.5, fake_score=lora),
     losses=dict(task=dict(weight=0.5), output=None, feature=None),
 )
 train_cfg = dict(max_iters=1200, val_interval=200)
