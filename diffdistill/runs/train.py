@@ -1,6 +1,7 @@
 """Training from a config: check what the user has written, then hand over to MMEngine."""
 
 import functools
+import traceback
 from pathlib import Path
 
 import torch
@@ -87,8 +88,7 @@ def in_one_line(error: BaseException, config: Config) -> BaseException:
             " (train_cfg.max_iters and val_interval, begin and end of param_scheduler, the intervals of default_hooks"
             " but for an EMA's); or set model.gradient_checkpointing=True"
         )
-    if worker := next((each for each in causes(error) if str(each).startswith("DataLoader worker")), None):
-        died = str(worker).partition(". ")[0].rstrip(".")
+    if died := next(filter(None, map(end_of_worker, causes(error))), None):
         return InputError(
             f"{died}; where the system has ended it for lack of memory, lower train_dataloader.num_workers; {resume}"
         )
@@ -97,3 +97,14 @@ def in_one_line(error: BaseException, config: Config) -> BaseException:
     if trouble := describe_disk_error(error):
         return InputError(f"{trouble}; {resume}")
     return error
+
+
+def end_of_worker(error: BaseException) -> str | None:
+    """How `error` says that a worker of a loader has ended; None for any other error."""
+    if str(error).startswith("DataLoader worker"):
+        return str(error).partition(". ")[0].rstrip(".")
+    # A worker that is killed closes its connections shortly before torch can see that it has ended.
+    lost = isinstance(error, ConnectionError | EOFError)
+    if lost and any(frame.name == "_try_get_data" for frame in traceback.extract_tb(error.__traceback__)):
+        return f"DataLoader worker has ended while it handed over a batch ({str(error) or type(error).__name__})"
+    return None

@@ -1,6 +1,8 @@
 """Runs of one process, of two by DDP and of two and four in pieces: the same, and resumed on another number of ranks."""
 
+import errno
 import json
+import os
 import pickle
 import shutil
 import signal
@@ -9,10 +11,12 @@ from pathlib import Path
 import pytest
 import runs
 import torch
+from mmengine.config import Config
 from safetensors.torch import load_file
 
 from diffdistill.engine import sharded_checkpoint
 from diffdistill.errors import InputError
+from diffdistill.runs.train import in_one_line
 
 pytestmark = pytest.mark.processes
 STEPS = 6  # of which two are an update
@@ -235,3 +239,28 @@ def test_a_worker_that_is_killed_ends_the_run(folder):
     assert line.startswith("error: DataLoader worker")
     assert "--resume goes on from" in line
     assert "Traceback" not in ended.err
+
+
+class HungUp:
+    """What a worker hands over of which the rest does not come, as where it is killed in between."""
+
+    def __reduce__(self):
+        return end_of_connection, ()
+
+
+def end_of_connection():
+    raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+
+def test_a_worker_that_is_killed_while_it_hands_over_ends_the_run(tmp_path):
+    """Torch does not see then that it has ended: its connections close before."""
+    config = Config(dict(work_dir=str(tmp_path)))
+    with pytest.raises(ConnectionResetError) as lost:
+        next(iter(torch.utils.data.DataLoader([HungUp()], num_workers=1, collate_fn=list)))
+    told = in_one_line(lost.value, config)
+    assert isinstance(told, InputError)
+    assert str(told).startswith("DataLoader worker has ended while it handed over a batch ([Errno 104] Connection reset by")
+    assert "lower train_dataloader.num_workers" in str(told)
+
+    elsewhere = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+    assert in_one_line(elsewhere, config) is elsewhere
