@@ -63,6 +63,15 @@ def test_a_stage_is_measured_far_from_the_stage_before_it(shapes_run, thin_sdxl,
     assert [record["accuracy"] for record in measured] == [recorded[0]["accuracy"], recorded[-1]["accuracy"]]
 
 
+def test_weights_of_another_prediction_are_refused(shapes_run, test_tool):
+    """A training may begin with them, where the config says how they are read; what is measured is what was trained."""
+    ended = test_tool("--checkpoint", shapes_run.work_dir / "unet", model__student__prediction_type="v_prediction")
+    assert ended.code == 2, ended
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"error: --checkpoint={shapes_run.work_dir / 'unet'}") and "predicts epsilon" in line
+    assert line.endswith("set model.student.prediction_type=epsilon")
+
+
 def test_every_record_of_a_run_carries_its_protocol(shapes_run):
     records = json.loads((shapes_run.work_dir / "results.json").read_text())["validation"]
     assert len(records) == 4
