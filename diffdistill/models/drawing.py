@@ -1,5 +1,6 @@
 """Pictures of a student or its teacher, drawn by the pipeline of diffusers around it."""
 
+import inspect
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,7 +24,10 @@ class Drawing:
         base = self.frozen.pipeline.scheduler
         chosen = dict(type=chosen) if isinstance(chosen, str) else dict(chosen or dict(type=type(base).__name__))
         kind = scheduler_class(chosen.pop("type"))
-        return kind.from_config(base.config, **{**schedule.scheduler_changes(kind, "model.sampling.scheduler"), **chosen})
+        changes = schedule.scheduler_changes(kind, "model.sampling.scheduler")
+        if kind is not type(base) and "clip_sample" in inspect.signature(kind).parameters:
+            changes["clip_sample"] = False  # diffusers' default for DDIM and DDPM is that of pixels; latents exceed 1
+        return kind.from_config(base.config, **{**changes, **chosen})
 
     def sample_with(self, **options) -> None:
         """Sample teacher and student with these options from now on, over those of `sampling` and of the method."""

@@ -1,9 +1,12 @@
 """A student of few steps is trained at the timesteps of its sampler, or the config is refused."""
 
+import json
+
 import pytest
 
 from diffdistill.config.check import check_model
 from diffdistill.errors import InputError
+from diffdistill.models.finetuner import FineTuner
 
 DDIM = dict(type="DDIMScheduler", timestep_spacing="trailing")
 EULER = dict(type="EulerAncestralDiscreteScheduler", timestep_spacing="trailing")
@@ -67,3 +70,16 @@ def test_of_a_flow_the_number_is_compared(tiny_sd3):
     )
     with pytest.raises(InputError, match=r"timesteps are 3, and model.sampling.num_inference_steps=4"):
         check_model(model(tiny_sd3, 3, dict(num_inference_steps=4), **flow) | dict(adapter=None))
+
+
+@pytest.mark.parametrize("kind", ["DDIMScheduler", "DDPMScheduler"])
+def test_a_sampler_of_pixels_does_not_clip_latents(tiny_sdxl, kind):
+    """diffusers lets these two clip at 1 unless a config says otherwise, and that of another scheduler says nothing."""
+    assert "clip_sample" not in json.loads((tiny_sdxl / "scheduler" / "scheduler_config.json").read_text())
+    clipping = dict(type=kind, clip_sample=True)
+    for chosen, clips in ((kind, False), (dict(type=kind, timestep_spacing="trailing"), False), (clipping, True)):
+        options = model(tiny_sdxl, 1, dict(scheduler=chosen, num_inference_steps=1), kind="StableDiffusionXL")
+        del options["type"]
+        found = FineTuner(**{**options, "method": dict(type="DenoisingKD")}).scheduler()[0]
+        assert type(found).__name__ == kind
+        assert found.config.clip_sample is clips

@@ -68,7 +68,7 @@ def test_weights_of_another_prediction_are_refused(shapes_run, test_tool):
     ended = test_tool("--checkpoint", shapes_run.work_dir / "unet", model__student__prediction_type="v_prediction")
     assert ended.code == 2, ended
     (line,) = ended.err.splitlines()
-    assert line.startswith(f"error: --checkpoint={shapes_run.work_dir / 'unet'}") and "predicts epsilon" in line
+    assert line.startswith(f"error: --checkpoint={shapes_run.work_dir / 'unet'} predicts epsilon")
     assert line.endswith("set model.student.prediction_type=epsilon")
 
 
