@@ -20,6 +20,9 @@ class DenoisingKD(Method):
         timesteps, noise, input_perturbation: of `Noising`; by default uniform timesteps and white noise.
         guidance_scale: a number or a range [low, high], of which student and teacher are told, where both embed it (FLUX.1
             dev); by default the family's own.
+        steps: for a student of so few steps, whose teacher has more: the timesteps are those of `GridTimesteps(steps)`, and
+            the student is sampled from one straight to the next, without guidance. What it is to answer there, losses say:
+            alone, the mean of all pictures would be the best answer; LADD is this with an `AdversarialLoss`.
     """
 
     def __init__(
@@ -29,21 +32,39 @@ class DenoisingKD(Method):
         noise: dict | None = None,
         input_perturbation: float = 0.0,
         guidance_scale: float | list[float] | None = None,
+        steps: int | None = None,
     ):
+        if steps is not None and (not isinstance(steps, int) or steps < 1):
+            raise InputError(f"model.method.steps={steps!r}: give a whole number of 1 or more")
+        if steps and timesteps:
+            raise InputError(f"model.method.steps={steps}: they are the timesteps already; leave model.method.timesteps out")
+        self.steps = steps
         self.conditioning = conditioning and build_part(MODELS, conditioning, ".conditioning")
-        self.noising = Noising(timesteps, noise, input_perturbation)
-        self.sampler_times = self.noising.timesteps if isinstance(self.noising.timesteps, GridTimesteps) else None
+        grid = dict(type="GridTimesteps", steps=steps) if steps else timesteps
+        self.noising = Noising(grid, noise, input_perturbation)
+        if not steps and isinstance(self.noising.timesteps, GridTimesteps):
+            self.sampler_times = self.noising.timesteps
         self.told = None if guidance_scale is None else Guidance(guidance_scale)
         self.smallest_batch = self.conditioning.smallest_batch if self.conditioning else 1
         self.captions = getattr(self.conditioning, "captions", None) or ()
 
     def check(self, plan: PlannedModel) -> None:
+        if self.steps:
+            plan.noise_schedule.check_steps(self.steps, "model.method.steps")
         self.noising.check(plan.noise_schedule)
         if self.told and not plan.embeds_guidance:
             raise InputError(
                 f"model.method.guidance_scale={self.told.usual:g}: the student has no embedding of the scale, so it cannot"
                 " be told; leave it out, or use GuidanceDistillation"
             )
+
+    def sampling(self, plan: PlannedModel, steps: int | None = None) -> dict:
+        if not self.steps:
+            return {}
+        scale = self.told.usual if self.told else 1.0
+        scheduler = plan.noise_schedule.one_step_sampler(steps or self.steps)
+        told = {} if plan.embeds_guidance and not self.told else dict(guidance_scale=scale)
+        return dict(scheduler=scheduler, num_inference_steps=self.steps, **told)
 
     def __call__(self, model: TrainedModel, latents: Tensor, condition: dict) -> Step:
         schedule = model.noise_schedule

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from tiny_transformers import write_flux
 
 from diffdistill.config.check import check_model
 from diffdistill.errors import InputError
@@ -70,6 +72,37 @@ def test_of_a_flow_the_number_is_compared(tiny_sd3):
     )
     with pytest.raises(InputError, match=r"timesteps are 3, and model.sampling.num_inference_steps=4"):
         check_model(model(tiny_sd3, 3, dict(num_inference_steps=4), **flow) | dict(adapter=None))
+
+
+def test_a_student_that_comes_to_few_steps_says_its_sampler_itself(tiny_sd, tiny_sd3):
+    """Its teacher keeps the pipeline's own, with the steps and the scale of the config."""
+    many = dict(num_inference_steps=12, guidance_scale=3.0)
+    options = model(tiny_sd, 1, many) | dict(method=dict(type="DenoisingKD", steps=4))
+    plan = check_model(options)
+    own = plan.student_sampling
+    assert plan.sampling == many
+    assert (own["scheduler"]["type"], own["num_inference_steps"], own["guidance_scale"]) == ("DDIMScheduler", 4, 1.0)
+    assert plan.method.noising.timesteps.times(plan.noise_schedule, torch.empty(0)).tolist() == [249, 499, 749, 999]
+    flow = check_model(model(tiny_sd3, 1, many, kind="StableDiffusion3") | dict(adapter=None, method=options["method"]))
+    assert flow.student_sampling["scheduler"] == flow.noise_schedule.one_step_sampler(4)
+
+    for method, message in (
+        (dict(steps=3), "model.method.steps=3 does not divide 1000 timesteps"),
+        (dict(steps=0), "model.method.steps=0: give a whole number of 1 or more"),
+        (dict(steps=[999]), r"model.method.steps=\[999\]: give a whole number of 1 or more"),
+        (dict(steps=1, timesteps=dict(type="UniformTimesteps")), "leave model.method.timesteps out"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_model(model(tiny_sd, 1, many) | dict(method=dict(type="DenoisingKD", **method)))
+
+
+def test_a_student_that_is_told_the_scale_is_told_that_of_its_training(tmp_path):
+    options = model(write_flux(tmp_path), 1, dict(num_inference_steps=8, guidance_scale=3.5), kind="Flux") | dict(
+        adapter=None
+    )
+    for told, found in ((dict(guidance_scale=3.0), 3.0), ({}, None)):
+        plan = check_model(options | dict(method=dict(type="DenoisingKD", steps=2, **told)))
+        assert plan.student_sampling.get("guidance_scale") == found
 
 
 @pytest.mark.parametrize("kind", ["DDIMScheduler", "DDPMScheduler"])

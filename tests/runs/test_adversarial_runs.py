@@ -20,12 +20,6 @@ model = dict(
     student=dict(keep=dict(_delete_=True)),
     method=dict(_delete_=True, **{method}),
     losses=dict(task={task}, output=None, feature=None, adversarial=dict(type="AdversarialLoss", **{adversarial})),
-    sampling=dict(
-        _delete_=True,
-        scheduler=dict(type="DDIMScheduler", timestep_spacing="trailing"),
-        num_inference_steps=1,
-        guidance_scale=1.0,
-    ),
 )
 train_dataloader = dict(batch_size=2)
 val_dataloader = dict(dataset=dict(length=2))
@@ -41,7 +35,7 @@ default_hooks = dict(
 )
 custom_hooks = {custom}
 """
-LADD = dict(type="DenoisingKD", timesteps=dict(type="GridTimesteps", steps=1))
+LADD = dict(type="DenoisingKD", steps=1)
 DMD2 = dict(type="DistributionMatching", steps=1, ratio=2)
 ON_FAKE = dict(network="fake_score", kind="softplus", weight=5e-3, critic_weight=1e-2, head=dict(type="StridedHead"))
 
