@@ -23,7 +23,6 @@ stages = [
                 task=None,
                 adversarial=dict(
                     type="AdversarialLoss",
-                    layers=["down_blocks.*", "mid_block", "up_blocks.*"],
                     timesteps=dict(type="LogitNormalTimesteps", mean=-1.0),
                     r1=100.0,
                 ),

@@ -39,8 +39,8 @@ class AdversarialLoss(Loss):
     LADD is this loss alone; DMD2 adds it to distribution matching, PCM to latent consistency.
 
     Args:
-        layers: patterns of layers of the denoiser; by default a UNet's mid block, or its last stage down where it has none,
-            and four blocks of a transformer, evenly spaced.
+        layers: patterns of layers of the denoiser; by default all stages of a UNet, but of a critic the mid block alone, as
+            DMD2 has it, or the last stage down where it has none; of a transformer four blocks, evenly spaced.
         network: whose features; "teacher", which is frozen, or a critic of the method that is a denoiser, such as
             "fake_score", which the discriminator's loss then trains as well (DMD2, arXiv:2405.14867, sec. 4.3).
         kind: "hinge" or "softplus".
@@ -101,7 +101,10 @@ class AdversarialLoss(Loss):
         """The layers that the heads read -> the shape of their features, for one picture of the native size."""
         kind = plan.family.denoiser_class
         traced = trace(kind, plan.family.denoiser_config)
-        found = self.chosen(traced, kind.__name__) if self.layers is not None else default_layers(kind, list(traced))
+        if self.layers is None:
+            found = default_layers(kind, list(traced), inmost=self.network != TEACHER)
+        else:
+            found = self.chosen(traced, kind.__name__)
         for layer in found:
             if len(traced[layer]) not in (3, 4):
                 raise InputError(f"AdversarialLoss: layers: {layer!r} gives neither a map nor tokens, but {traced[layer]}")
@@ -187,12 +190,15 @@ def steepness(discriminator: nn.Module, features: Mapping[str, Tensor]) -> Tenso
     return torch.stack([each.square().flatten(1).sum(1).mean() for each in gradients]).mean()
 
 
-def default_layers(kind: type, traced: Sequence[str]) -> list[str]:
-    """The layers that are read where none are named, of a denoiser class and all its layers in their order."""
+def default_layers(kind: type, traced: Sequence[str], inmost: bool) -> list[str]:
+    """The layers that are read where none are named, of a denoiser class and all its layers in their order.
+
+    `inmost`: of a UNet, where pictures are smallest, alone.
+    """
     rules = rules_of(kind)
-    for pattern in rules.innermost:
+    for pattern in rules.innermost if inmost else ():
         if found := [layer for layer in traced if layer_matches(pattern, layer)]:
             return found[-1:]
     blocks = [layer for layer in traced if any(layer_matches(pattern, layer) for pattern in rules.blocks)]
-    count = min(MOST_LAYERS, len(blocks))
+    count = len(blocks) if rules.innermost else min(MOST_LAYERS, len(blocks))
     return [blocks[len(blocks) * part // count - 1] for part in range(1, count + 1)]
