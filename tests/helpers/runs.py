@@ -127,8 +127,8 @@ def environment(changes: dict[str, str]) -> dict[str, str]:
     return {**os.environ, **changes, "PYTHONPATH": path}
 
 
-def finish(process: subprocess.Popen | WarmProcess, timeout: float = 180) -> Ended:
-    """Wait for a process of `start`."""
+def finish(process: subprocess.Popen | WarmProcess, timeout: float = 900) -> Ended:
+    """Wait for a process of `start`; `timeout` ends one that hangs, and leaves time to one on a machine that is busy."""
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
