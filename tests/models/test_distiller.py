@@ -288,9 +288,10 @@ def test_the_teachers_pictures_are_the_pipelines(distiller, plain):
 
 def test_the_students_pictures_are_those_of_a_pipeline_with_it(distiller, plain):
     pipeline = diffusers.StableDiffusionXLPipeline(**plain.components | {"unet": distiller.student})
-    pipeline.scheduler = diffusers.DDIMScheduler.from_config(plain.scheduler.config)
+    trailing = dict(timestep_spacing="trailing", clip_sample=False)
+    pipeline.scheduler = diffusers.DDIMScheduler.from_config(plain.scheduler.config, **trailing)
     expected = pipeline("a dog", generator=torch.Generator().manual_seed(3), output_type="np", **SAMPLING).images
-    distiller.sampling["scheduler"] = "DDIMScheduler"
+    distiller.sampling["scheduler"] = dict(type="DDIMScheduler", timestep_spacing="trailing")
     try:
         pictures = distiller.sample(["a dog"], [3])
     finally:
