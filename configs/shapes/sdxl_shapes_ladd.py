@@ -1,8 +1,7 @@
 """One step by an adversarial loss alone (LADD): the embedded SDXL-layout teacher in 8 steps, then in 1.
 
 The first stage is that of sdxl_shapes_progressive.py. Then a discriminator on the features of all stages of the teacher
-tells the pictures of the student from drawn ones, after both were renoised. Its times are earlier than the paper's, where
-more of a picture of 32 x 32 is left to see (docs/results/few_steps.md).
+tells the pictures of the student from drawn ones, after both were renoised, at times with less noise than the paper's.
 """
 
 _base_ = [

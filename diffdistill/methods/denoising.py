@@ -61,10 +61,10 @@ class DenoisingKD(Method):
     def sampling(self, plan: PlannedModel, steps: int | None = None) -> dict:
         if not self.steps:
             return {}
-        scale = self.told.usual if self.told else 1.0
-        scheduler = plan.noise_schedule.one_step_sampler(steps or self.steps)
-        told = {} if plan.embeds_guidance and not self.told else dict(guidance_scale=scale)
-        return dict(scheduler=scheduler, num_inference_steps=self.steps, **told)
+        options = dict(scheduler=plan.noise_schedule.one_step_sampler(steps or self.steps), num_inference_steps=self.steps)
+        if self.told or not plan.embeds_guidance:
+            options["guidance_scale"] = self.told.usual if self.told else 1.0
+        return options
 
     def __call__(self, model: TrainedModel, latents: Tensor, condition: dict) -> Step:
         schedule = model.noise_schedule
